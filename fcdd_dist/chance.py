@@ -1,0 +1,58 @@
+"""Chance as a pure function of position.
+
+Every random number of the project is named by a key, a tuple such as ``(seed, "crop", step)``, and a place in that
+key's stream. Nothing has to be replayed to know it, and no state has to be stored to go on. Keys are hashed as a
+whole: sums such as ``seed + epoch`` would make five seeds of 600 epochs share most of their streams.
+
+The words come from numpy's Philox bit generator (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"),
+whose raw output numpy guarantees not to change; numpy's distributions, which may change, are not used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+
+Key = int | str
+_WORDS_PER_BLOCK = 4  # one Philox-4x64 counter value yields four words
+
+
+def digest(*key: Key) -> bytes:
+    """16 bytes that stand for ``key``. Parts are integers or strings; ``(1, 2)``, ``(12,)`` and ``("1", 2)`` differ."""
+    if not key:
+        raise ValueError("a draw needs a key")
+    for part in key:
+        if isinstance(part, bool) or not isinstance(part, int | str):
+            raise TypeError(f"a key holds integers and strings, not {part!r}")
+    return hashlib.blake2b(json.dumps(key).encode(), digest_size=16).digest()
+
+
+def words(count: int, *key: Key, start: int = 0) -> np.ndarray:
+    """Words ``start`` to ``start + count`` of the stream of ``key``: uint64, shape (count,)."""
+    if count < 0 or start < 0:
+        raise ValueError(f"count and start must not be negative: {count}, {start}")
+    block, offset = divmod(start, _WORDS_PER_BLOCK)
+    generator = np.random.Philox(key=int.from_bytes(digest(*key), "little"), counter=block)
+    return generator.random_raw(offset + count)[offset:]
+
+
+def uniforms(count: int, *key: Key, start: int = 0) -> np.ndarray:
+    """Numbers ``start`` to ``start + count`` of the stream of ``key``: float64 in [0, 1), 53 bits, shape (count,)."""
+    return (words(count, *key, start=start) >> np.uint64(11)) * 2.0**-53
+
+
+def permutation(n: int, *key: Key) -> np.ndarray:
+    """A permutation of range(n): int64, shape (n,). Ties of words (2^-64 a pair) keep their order."""
+    return np.argsort(words(n, *key), kind="stable")
+
+
+def integer(bound: int, *key: Key) -> int:
+    """A whole number in [0, bound). The bias is below bound / 2^64."""
+    return int(words(1, *key)[0]) * bound >> 64
+
+
+def seed64(*key: Key) -> int:
+    """A seed in [0, 2^63) for a generator on a device, whose stream can't be made here."""
+    return int(words(1, *key)[0] >> np.uint64(1))

@@ -1,0 +1,1 @@
+"""The mathematics of FCDD: networks and their receptive fields, objectives, heatmaps. Pure functions of tensors."""

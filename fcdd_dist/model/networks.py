@@ -1,0 +1,125 @@
+"""The three networks of FCDD (arXiv 2007.01760v1, Appendix B), as the authors' code of July 2020 builds them.
+
+Every convolution keeps the size. All but the last two are followed by batch normalisation (eps 1e-4, momentum 0.1) and
+leaky ReLU (slope 0.01); the last but one is joined to the final 1x1 convolution without either, which the paper leaves
+open and which makes another function. The paper's parameter counts contain neither biases nor affine batch
+normalisation; the published runs had both.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn.utils import skip_init
+
+from .. import chance
+from ..errors import BadInput, nearest
+from .batch_norm import BatchNorm2d, Scope
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution of stride 1 that keeps the size; ``activated``: batch normalisation and leaky ReLU follow."""
+
+    channels: int
+    kernel: int
+    activated: bool = True
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """A max-pool that halves an even size."""
+
+    kernel: int = 2
+    padding: int = 0
+
+
+Layer = Conv | MaxPool
+
+
+@dataclass(frozen=True)
+class NetworkInfo:
+    """A network as a value: channels and side of the images that it is made for, and its layers."""
+
+    channels: int
+    image_size: int
+    layers: tuple[Layer, ...]
+
+
+_LAST = (Conv(1, 1, activated=False),)
+
+NETWORKS: dict[str, NetworkInfo] = {
+    "fcdd28": NetworkInfo(1, 28, (Conv(8, 5), MaxPool(), Conv(16, 5, activated=False), MaxPool(), *_LAST)),
+    "fcdd32": NetworkInfo(
+        3, 32, (Conv(32, 3), MaxPool(), Conv(64, 3), MaxPool(), Conv(128, 3, activated=False), *_LAST)
+    ),
+    "fcdd224": NetworkInfo(
+        3,
+        224,
+        (
+            *(Conv(8, 5), MaxPool(3, 1)),
+            *(Conv(32, 5), MaxPool(3, 1)),
+            *(Conv(64, 3), Conv(128, 3), MaxPool(3, 1)),
+            *(Conv(128, 3, activated=False), *_LAST),
+        ),
+    ),
+}
+
+
+def info(name: str) -> NetworkInfo:
+    """The description of network ``name``. Raises BadInput for an unknown name."""
+    if name not in NETWORKS:
+        raise BadInput(f"no network {name!r}{nearest(name, NETWORKS)}: choose one of {', '.join(NETWORKS)}")
+    return NETWORKS[name]
+
+
+def build(name: str, *, bias: bool = True, affine: bool = True, batch_norm: Scope = "world") -> nn.Sequential:
+    """Network ``name``, (B, C, H, W) -> (B, 1, u, v): float32, CPU, training mode, with the weights of seed 0.
+
+    ``bias`` of all convolutions; ``affine`` batch normalisation; ``batch_norm`` statistics over the "world" or over the
+    "rank". No generator of torch is touched. Raises BadInput for an unknown name.
+    """
+    description = info(name)
+    norm = partial(BatchNorm2d, eps=1e-4, momentum=0.1, affine=affine, scope=batch_norm)
+    network = nn.Sequential()
+    channels, convs, pools = description.channels, 0, 0
+    for layer in description.layers:
+        if isinstance(layer, MaxPool):
+            pools += 1
+            network.add_module(f"pool{pools}", nn.MaxPool2d(layer.kernel, stride=2, padding=layer.padding))
+            continue
+        convs += 1
+        # torch's own initialisation would draw from its global generator
+        conv = skip_init(nn.Conv2d, channels, layer.channels, layer.kernel, padding=layer.kernel // 2, bias=bias)
+        network.add_module(f"conv{convs}", conv)
+        if layer.activated:
+            network.add_module(f"norm{convs}", norm(layer.channels))
+            network.add_module(f"act{convs}", nn.LeakyReLU(inplace=True))
+        channels = layer.channels
+    return initialise(network, 0)
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, seed: int) -> nn.Module:
+    """Gives ``network`` the weights of ``seed``, in place, and returns it; the same on every rank and device.
+
+    Convolutions as PyTorch does by default: weights and biases uniform in +-1/sqrt(fan_in). A parameter's numbers
+    depend on the seed and its name alone, so that leaving out the biases leaves the weights as they are. Batch
+    normalisation starts at 1 and 0. Raises TypeError for a module with parameters that it doesn't know.
+    """
+    for path, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            bound = 1 / math.sqrt(module.weight[0].numel())
+            for name, parameter in module.named_parameters(path, recurse=False):
+                draws = torch.from_numpy(chance.uniforms(parameter.numel(), seed, "init", name))
+                parameter.copy_((draws * (2 * bound) - bound).view_as(parameter))
+        elif isinstance(module, BatchNorm2d):
+            for name, tensor in module.state_dict().items():
+                tensor.fill_(1.0 if name in ("weight", "running_var") else 0.0)
+        elif any(True for _ in module.parameters(recurse=False)):
+            raise TypeError(f"no initialisation for {path}, a {type(module).__name__}")
+    return network

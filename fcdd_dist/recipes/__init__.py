@@ -1,0 +1,44 @@
+"""One function a data set: what the paper does with it, as an Experiment.
+
+A new recipe is one file with a function and one line in ``RECIPES``; the contract tests come by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import BadInput, nearest
+from ..experiment import Experiment, Form
+from . import cifar10, digits, fmnist, folder
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A data set that we know how to train on.
+
+    ``classes`` maps ids (``[a-z0-9_-]+``) to display names in the canonical order; empty where the user's folders
+    decide. ``experiment(nominal, seed)`` is the paper's experiment, or ours where the paper has none.
+    """
+
+    name: str
+    summary: str
+    classes: dict[str, str]
+    form: Form
+    experiment: Callable[[str, int], Experiment]
+
+
+RECIPES: dict[str, Recipe] = {
+    "digits": Recipe("digits", "scikit-learn's bundled handwritten digits, a toy set of 1,797 images",
+                     digits.CLASSES, digits.FORM, digits.experiment),
+    "fmnist": Recipe("fmnist", "Fashion-MNIST (paper, Table 3)", fmnist.CLASSES, fmnist.FORM, fmnist.experiment),
+    "cifar10": Recipe("cifar10", "CIFAR-10 (paper, Table 4)", cifar10.CLASSES, cifar10.FORM, cifar10.experiment),
+    "folder": Recipe("folder", "your own images in folders", folder.CLASSES, folder.FORM, folder.experiment),
+}
+
+
+def recipe(name: str) -> Recipe:
+    """Raises BadInput with the known names."""
+    if name not in RECIPES:
+        raise BadInput(f"there is no recipe {name!r}{nearest(name, RECIPES)}; there are: {', '.join(RECIPES)}")
+    return RECIPES[name]
