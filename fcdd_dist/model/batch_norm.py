@@ -26,9 +26,9 @@ class BatchNorm2d(nn.Module):
     """Batch normalisation of (B, C, H, W), equal on W ranks to what one rank computes on the whole batch.
 
     Outside torch.distributed, in a world of one, with ``scope`` "rank", and in evaluation mode, it is exactly
-    ``torch.nn.functional.batch_norm``. Input may be float32, float64 or bfloat16, contiguous or channels_last, which the
-    output keeps; statistics are float32 (float64 for float64 input). The running statistics, with the unbiased variance
-    of the world, are equal on all ranks.
+    ``torch.nn.functional.batch_norm``. Input may be float32, float64 or bfloat16, contiguous or channels_last, and the
+    output is alike; statistics are float32 (float64 for float64 input). The running statistics, with the unbiased
+    variance of the world, are equal on all ranks.
 
     In training mode with ``scope`` "world" every rank must take part in every forward and backward pass.
     """
@@ -76,7 +76,7 @@ def world_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     count, mean, m2 = _statistics(x)
     mine = torch.cat([mean.new_full((1,), count), mean, m2])
     parts = mine.new_empty(_world_size(), mine.numel())
-    dist.all_gather_into_tensor(parts, mine)
+    dist.all_gather(list(parts.unbind()), mine)
     counts, means, m2s = parts[:, :1], parts[:, 1 : 1 + mean.numel()], parts[:, 1 + mean.numel() :]
     count = counts.sum()
     mean = (counts / count * means).sum(0)
@@ -135,7 +135,7 @@ def _channel_sums(dy: Tensor, x: Tensor, mean: Tensor, var: Tensor, eps: float) 
 
 
 def _line(x: Tensor, slope: Tensor, shift: Tensor) -> Tensor:
-    """slope * x + shift per channel in one sweep, rounded once to the dtype of ``x``, by the kernel that does just that."""
+    """slope * x + shift per channel, in one sweep and rounded once to the dtype of ``x``."""
     return F.batch_norm(x, torch.zeros_like(slope), torch.ones_like(slope), slope, shift, training=False, eps=0.0)
 
 
