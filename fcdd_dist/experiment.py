@@ -239,10 +239,14 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     for kind in ("sgd", "adam", "exponential", "milestones"):  # a tag that pydantic puts into paths of unions
         path = path.replace(f".{kind}.", ".")
     if first["type"] == "extra_forbidden":
-        return f"there is no field {path}{nearest(path, paths(model))}"
-    message = first["msg"][:1].lower() + first["msg"][1:]
-    given = f", not {json.dumps(first['input'], default=str)[:80]}" if first["type"] != "missing" else ""
-    return f"{path or 'the whole'}: {message}{given}".replace("value error, ", "")
+        known = paths(model)
+        if path in known:  # of another member of the union
+            return f"there is no field {path} in what is there; give the whole {path.rpartition('.')[0]} as JSON"
+        return f"there is no field {path}{nearest(path, known)}"
+    message = (first["msg"][:1].lower() + first["msg"][1:]).replace("value error, ", "")
+    given = first["input"]
+    shown = f", not {json.dumps(given)}" if isinstance(given, str | int | float | None) and path in paths(model) else ""
+    return f"{path}: {message}{shown}" if path else message
 
 
 def paths(model: type[BaseModel]) -> list[str]:

@@ -16,7 +16,8 @@ FORM = Form(side=240, channels=3, quality=95)
 
 def experiment(nominal: str, seed: int) -> Experiment:
     return Experiment(
-        data=Data(recipe="folder", nominal=nominal, form=FORM, normalization="lcn-minmax", repeats=10),
+        data=Data(recipe="folder", nominal=nominal, form=FORM, normalization="lcn-minmax", repeats=10,
+                  window=256),
         exposure=Exposure(order_seed=seed),
         network=Network(name="fcdd224"),
         augmentation=Augmentation(jitter=((0.04, 0.04, 0.04, 0.04), (0.005, 0.0005, 0.0005, 0.0005)),
