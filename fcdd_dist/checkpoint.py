@@ -1,0 +1,215 @@
+"""A checkpoint on storage: a folder with tensors and, written last, the record that names and vouches for them.
+
+    checkpoints/epoch-000040/detector.safetensors     the net's weights and running statistics
+    checkpoints/epoch-000040/optimizer.safetensors    the optimizer's tensors
+    checkpoints/epoch-000040/checkpoint.json          everything else, with sizes and checksums of the two
+
+A checkpoint that was taken in mid-epoch is called ``epoch-000040-step-000012``. What has no record, or whose files do
+not verify, does not exist: readers skip and name it. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from .data.order import Cursor
+from .errors import BadInput, Damaged, NotFound
+from .experiment import Experiment, Value, explain
+from .model.preprocessing import Preprocessing
+from .storage import Store, absolute, open_store
+
+if TYPE_CHECKING:
+    import torch
+
+FOLDER = "checkpoints"
+RECORD, DETECTOR, OPTIMIZER = "checkpoint.json", "detector.safetensors", "optimizer.safetensors"
+_NAME = re.compile(r"epoch-(\d{6})(?:-step-(\d{6}))?")
+
+
+class File(Value):
+    bytes: int
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Position(Value):
+    epoch: int
+    step: int
+
+
+class HeatmapScale(Value):
+    """What a picture shows as 0 and 1: the minimum and the eta quantile above it of upsampled reference maps."""
+
+    minimum: float
+    quantile: float  # of the maps less their minimum
+    eta: float
+    reference: str  # which images the maps are of
+
+
+class Threshold(Value):
+    """Scores above ``value`` are flagged; null where there was nothing to choose it on, ``how`` says why."""
+
+    value: float | None
+    budget: float  # the share of nominal images that may be flagged
+    images: int  # that it was chosen on
+    how: str
+
+
+class Record(Value):
+    """``checkpoint.json``."""
+
+    schema_version: Literal[1] = 1
+    experiment: Experiment
+    experiment_id: str
+    fingerprint: str  # of experiment, data set and exposure set
+    data_id: str
+    exposure_id: str | None
+    class_name: str
+    cursor: Position  # the next step
+    sums: dict[str, float]  # over the epoch so far
+    history: tuple[dict[str, Any], ...]  # the finished epochs, as lines of metrics.jsonl
+    preprocessing: Preprocessing
+    heatmap_scale: HeatmapScale | None
+    threshold: Threshold
+    versions: dict[str, str]
+    threads: int
+    workers: int
+    files: dict[str, File]
+
+
+def name_of(cursor: Cursor) -> str:
+    return f"epoch-{cursor.epoch:06d}" + (f"-step-{cursor.step:06d}" if cursor.step else "")
+
+
+def position(name: str) -> Cursor | None:
+    """The cursor of a checkpoint's name, or None where it is no such name."""
+    match = _NAME.fullmatch(name)
+    return Cursor(int(match[1]), int(match[2] or 0)) if match else None
+
+
+def write(run: Store, record: Record, files: dict[str, bytes]) -> str:
+    """Commits a checkpoint of the run, data first, and returns its name. ``record.files`` is filled in here."""
+    name = name_of(Cursor(record.cursor.epoch, record.cursor.step))
+    store = run.at(f"{FOLDER}/{name}")
+    store.delete(RECORD)  # taking the same position again: the old files are no longer vouched for
+    for file, data in files.items():
+        store.write(file, data)
+    record = record.model_copy(update={"files": {
+        file: File(bytes=len(data), sha256=hashlib.sha256(data).hexdigest()) for file, data in files.items()}})
+    store.write(RECORD, record.model_dump_json(indent=1).encode())
+    return name
+
+
+def names(run: Store) -> list[str]:
+    """The names of checkpoints that have a record, oldest first. They are not verified."""
+    found = [entry.key.split("/")[1] for entry in run.list(f"{FOLDER}/") if entry.key.endswith(f"/{RECORD}")]
+    return sorted((name for name in found if position(name)), key=position)
+
+
+def read_record(store: Store) -> Record:
+    """The record of the checkpoint in ``store``. Raises NotFound or Damaged."""
+    text = store.read(RECORD)
+    try:
+        return Record.model_validate_json(text)
+    except ValidationError as error:
+        raise Damaged(f"{store.url}/{RECORD} is damaged: {explain(error, Record)}") from None
+
+
+def read(store: Store, *wanted: str) -> tuple[Record, dict[str, dict[str, torch.Tensor]]]:
+    """The record and the tensors of the ``wanted`` files of the checkpoint in ``store``, all verified.
+
+    Raises Damaged, or NotFound where there is no record.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    record = read_record(store)
+    tensors = {}
+    for file in wanted:
+        expected = record.files.get(file)
+        if expected is None:
+            raise Damaged(f"{store.url}/{RECORD} does not name {file}")
+        try:
+            data = store.read(file)
+        except NotFound:
+            raise Damaged(f"{store.url}/{file} is missing, though {RECORD} names it") from None
+        if len(data) != expected.bytes or hashlib.sha256(data).hexdigest() != expected.sha256:
+            raise Damaged(f"{store.url}/{file} was altered: its {len(data)} bytes are not the {expected.bytes} "
+                          f"that {RECORD} vouches for")
+        try:
+            tensors[file] = load(data)
+        except SafetensorError as error:
+            raise Damaged(f"{store.url}/{file} is no safetensors file: {error}") from None
+    return record, tensors
+
+
+def last(run: Store, say: Callable[[str], None]) -> str | None:
+    """The name of the newest checkpoint of a run that verifies; newer ones that don't are named through ``say``."""
+    for name in reversed(names(run)):
+        try:
+            read(run.at(f"{FOLDER}/{name}"), DETECTOR, OPTIMIZER)
+        except (Damaged, NotFound) as error:
+            say(f"skipping checkpoint {name}: {error}")
+        else:
+            return name
+    return None
+
+
+def best(run: Store) -> str | None:
+    """The checkpoint at the end of the epoch with the lowest hold-out loss among those that are there."""
+    losses = {}
+    for name in names(run):
+        history = read_record(run.at(f"{FOLDER}/{name}")).history
+        if not position(name).step and history and history[-1]["holdout_loss"] is not None:
+            losses[name] = history[-1]["holdout_loss"]
+    return min(losses, key=losses.get, default=None)
+
+
+def retain(run: Store, keep: int) -> None:
+    """Removes all checkpoints but the ``keep`` newest and the best: the record first, so that none is left half."""
+    there = names(run)
+    kept = {*there[-keep:], best(run)}
+    for name in there:
+        if name not in kept:
+            store = run.at(f"{FOLDER}/{name}")
+            store.delete(RECORD)
+            for entry in list(store.list()):
+                store.delete(entry.key)
+
+
+def locate(url: str) -> Store:
+    """The checkpoint that ``url`` means: a checkpoint itself, a run (its last one), ``RUN/last`` or ``RUN/best``.
+
+    Raises BadInput where there is none.
+    """
+    store = open_store(url)
+    if _exists(store, RECORD):
+        return store
+    if names(store):
+        return of_run(store, "last")
+    parent, _, which = absolute(url).rpartition("/")
+    if which in ("last", "best") and names(open_store(parent)):
+        return of_run(open_store(parent), which)
+    raise NotFound(f"{url} holds no checkpoint: give a run, RUN/best, RUN/last, or a folder in RUN/{FOLDER}/")
+
+
+def of_run(run: Store, which: Literal["last", "best"]) -> Store:
+    """The last or best checkpoint of a run. Raises BadInput where there is none."""
+    found = names(run)
+    name = (found[-1] if found else None) if which == "last" else best(run)
+    if name is None:
+        why = "it has no checkpoint" if not found else "it set no images aside, so that no loss on them is known"
+        raise BadInput(f"{run.url} has no {which} checkpoint: {why}")
+    return run.at(f"{FOLDER}/{name}")
+
+
+def _exists(store: Store, key: str) -> bool:
+    try:
+        store.size(key)
+    except NotFound:
+        return False
+    return True

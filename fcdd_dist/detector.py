@@ -1,0 +1,164 @@
+"""What users hold: net, objective, preprocessing, heatmap scale and threshold, in one checkpoint.
+
+    detector = Detector.load("runs/cifar10-ship-s0-1a2b3c4d")
+    scores = detector.score(images)         # higher is more anomalous
+    heatmaps = detector.explain(images)     # one an image, in that image's own pixel grid
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from . import checkpoint
+from .data.images import to_form
+from .errors import BadInput, Damaged
+from .experiment import Experiment
+from .model import networks
+from .model.architectures import check_fit
+from .model.objectives import OBJECTIVES
+from .model.preprocessing import Preprocessing, prepare
+from .model.receptive_field import receptive_field
+from .model.upsampling import sigma_for, upsample, upsampling_matrix
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from .checkpoint import HeatmapScale, Record, Threshold
+
+CHUNK = 128  # images that go through the net together; fixed, so that a score depends on no budget
+
+
+class Detector:
+    """A trained detector. It never trains; a training looks at its own net through one."""
+
+    def __init__(self, experiment: Experiment, network: nn.Module, preprocessing: Preprocessing,
+                 heatmap_scale: HeatmapScale | None = None, threshold: Threshold | None = None,
+                 record: Record | None = None) -> None:
+        self.experiment, self.network, self.preprocessing = experiment, network, preprocessing
+        self.heatmap_scale, self.threshold, self.record = heatmap_scale, threshold, record
+        self.objective = OBJECTIVES[experiment.objective.kind]()
+        self.field = receptive_field(network)
+
+    @classmethod
+    def load(cls, url: str, device: str = "cpu") -> Detector:
+        """The detector at ``url``: a checkpoint, a run (its last checkpoint), ``RUN/best`` or ``RUN/last``.
+
+        Every byte is verified; nothing is unpickled. Raises BadInput or Damaged.
+        """
+        store = checkpoint.locate(url)
+        record, tensors = checkpoint.read(store, checkpoint.DETECTOR)
+        network = build_network(record.experiment)
+        try:
+            network.load_state_dict(tensors[checkpoint.DETECTOR])
+        except RuntimeError as error:
+            raise Damaged(f"{store.url} holds another net than its record says: {str(error).splitlines()[-1].strip()}"
+                          ) from None
+        network.to(device).requires_grad_(False)
+        return cls(record.experiment, network, record.preprocessing, record.heatmap_scale, record.threshold, record)
+
+    def score(self, images: Sequence[np.ndarray | Image] | np.ndarray) -> np.ndarray:
+        """The mean of each image's low-resolution map: (n,) float32, >= 0, higher is more anomalous.
+
+        ``images``: as people have them, uint8 arrays (H, W), (H, W, 1) or (H, W, 3), or PIL images, of any sizes.
+        """
+        return self._on_images(images, lambda outputs: self.objective.score(outputs)).numpy()
+
+    def maps(self, images: Sequence[np.ndarray | Image] | np.ndarray) -> list[np.ndarray]:
+        """The upsampled map of each image in its own pixel grid: (H, W) float32, >= 0, in units of the objective."""
+        sizes = [_pil(image).size for image in images]
+        lows = self._on_images(images, self.upsampled)
+        return [F.interpolate(low[None], (height, width), mode="bilinear", align_corners=False)[0, 0].numpy()
+                for low, (width, height) in zip(lows, sizes, strict=True)]
+
+    def explain(self, images: Sequence[np.ndarray | Image] | np.ndarray) -> list[np.ndarray]:
+        """The heatmap of each image in its own pixel grid: (H, W) float32 in [0, 1].
+
+        In the normalisation of the paper's Appendix A over the detector's reference images; 1 is anomalous. A
+        detector without such a scale takes each map's own minimum and quantile, so that maps don't compare.
+        """
+        return [self.normalise(map_) for map_ in self.maps(images)]
+
+    def normalise(self, map_: np.ndarray) -> np.ndarray:
+        """Appendix A: less the minimum, over the quantile, cut to [0, 1]. Any shape, float32."""
+        scale = self.heatmap_scale
+        if scale is None:
+            low = float(map_.min())
+            high = quantile(map_ - low, self.experiment.heatmap.eta)
+        else:
+            low, high = scale.minimum, scale.quantile
+        return np.clip((map_ - low) / (high or 1.0), 0, 1).astype(np.float32)
+
+    def flagged(self, scores: np.ndarray) -> np.ndarray | None:
+        """Which scores are above the threshold, (n,) bool; None where the detector has no threshold."""
+        value = self.threshold.value if self.threshold else None
+        return None if value is None else scores > value
+
+    def outputs(self, stored: torch.Tensor) -> torch.Tensor:
+        """What the net gives for stored pixels (n, C, side, side) uint8: (n, 1, u, v) float32 on its device.
+
+        In float32 whatever the training's precision, evaluation mode, fixed chunks.
+        """
+        device = next(self.network.parameters()).device
+        was_training = self.network.training
+        self.network.eval()
+        with torch.inference_mode():
+            parts = [self.network(prepare(chunk.to(device), self.preprocessing).contiguous(
+                memory_format=torch.channels_last)).contiguous() for chunk in stored.split(CHUNK)]
+        self.network.train(was_training)
+        return torch.cat(parts)
+
+    def upsampled(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Algorithm 1 on outputs (n, 1, u, v) -> maps (n, 1, side, side) in the net's input grid."""
+        heatmap, side = self.experiment.heatmap, self.preprocessing.side
+        sigma = heatmap.sigma or sigma_for(self.field.size)
+        rows, columns = (upsampling_matrix(side, cells, self.field, sigma, heatmap.kernel)
+                         for cells in outputs.shape[-2:])
+        with torch.inference_mode():
+            return upsample(self.objective.anomaly_map(outputs), rows, columns)
+
+    def _on_images(self, images, function) -> torch.Tensor:
+        results = [function(self.outputs(chunk)).cpu() for chunk in self._stored(images)]
+        return torch.cat(results) if results else torch.empty(0)
+
+    def _stored(self, images: Iterable[np.ndarray | Image]) -> Iterable[torch.Tensor]:
+        images = list(images)
+        for start in range(0, len(images), CHUNK):
+            forms = [to_form(_pil(image), self.experiment.data.form) for image in images[start: start + CHUNK]]
+            yield torch.from_numpy(np.stack(forms)).permute(0, 3, 1, 2)
+
+
+def build_network(experiment: Experiment) -> nn.Module:
+    """The experiment's net with its initial weights, channels last. Raises BadInput where it doesn't fit the data."""
+    check_fit(experiment)
+    network = networks.build(experiment.network.name, bias=experiment.network.bias, affine=experiment.network.affine,
+                             batch_norm=experiment.network.batch_norm)
+    networks.initialise(network, experiment.seed)
+    return network.to(memory_format=torch.channels_last)
+
+
+def quantile(values: np.ndarray, eta: float) -> float:
+    """The k-th smallest value, k = int(eta * N) from 1, without interpolation (Appendix A; authors' code)."""
+    flat = values.reshape(-1)
+    k = max(1, int(eta * flat.size))
+    return float(np.partition(flat, k - 1)[k - 1])
+
+
+def _pil(image: np.ndarray | Image) -> Image:
+    from PIL import Image as pil
+
+    if isinstance(image, pil.Image):
+        return image if image.mode in ("L", "RGB") else image.convert("RGB")
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3):
+        raise BadInput("an image is a uint8 array (H, W), (H, W, 1) or (H, W, 3), or a PIL image, "
+                       f"not {getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}")
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[:, :, 0]
+    if image.ndim == 3 and image.shape[2] != 3:
+        raise BadInput(f"an image has 1 or 3 channels in its last axis, not {image.shape[2]}")
+    return pil.fromarray(image)

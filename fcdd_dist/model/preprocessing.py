@@ -1,0 +1,63 @@
+"""The deterministic half of preprocessing: from stored pixels to the input of a net. Pure functions of tensors."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+from ..experiment import Value
+
+
+class Preprocessing(Value):
+    """How stored pixels become the input of a net; it travels with the weights.
+
+    ``(lcn(x) - shift) / scale`` or ``(x - shift) / scale``, by channel, for x in [0, 1].
+    """
+
+    normalization: Literal["lcn-minmax", "mean-std"]
+    side: int  # pixels of the net's square input; stored images of another side are scaled to it
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    @classmethod
+    def measured(cls, normalization: str, side: int, *, mean: tuple[float, ...], std: tuple[float, ...],
+                 lcn_minimum: tuple[float, ...], lcn_maximum: tuple[float, ...]) -> Preprocessing:
+        """From the statistics of the nominal class. A channel that never varies is shifted and not scaled."""
+        if normalization == "mean-std":
+            shift, scale = mean, std
+        else:
+            shift, scale = lcn_minimum, tuple(high - low for low, high in zip(lcn_minimum, lcn_maximum, strict=True))
+        return cls(normalization=normalization, side=side, shift=shift, scale=tuple(s or 1.0 for s in scale))
+
+
+def lcn(x: torch.Tensor) -> torch.Tensor:
+    """Local contrast normalisation, L1: each image less its mean, over its mean absolute deviation.
+
+    ``x``: (B, C, H, W). Mean and deviation are over all channels and pixels; an image of one value becomes 0
+    (authors' code of July 2020; the same formula as Deep SVDD's global contrast normalisation).
+    """
+    centred = x - x.mean(dim=(1, 2, 3), keepdim=True)
+    deviation = centred.abs().mean(dim=(1, 2, 3), keepdim=True)
+    return centred / torch.where(deviation == 0, 1, deviation)
+
+
+def normalise(x: torch.Tensor, how: Preprocessing) -> torch.Tensor:
+    """``x``: (B, C, H, W) float in [0, 1] -> the same shape, as the net takes it."""
+    if how.normalization == "lcn-minmax":
+        x = lcn(x)
+    shift, scale = (x.new_tensor(values).view(1, -1, 1, 1) for values in (how.shift, how.scale))
+    return (x - shift) / scale
+
+
+def resize(x: torch.Tensor, side: int) -> torch.Tensor:
+    """``x``: (B, C, H, W) float -> (B, C, side, side), antialiased bilinear; the same tensor where it fits."""
+    if x.shape[-2:] == (side, side):
+        return x
+    return F.interpolate(x, (side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+def prepare(images: torch.Tensor, how: Preprocessing) -> torch.Tensor:
+    """``images``: (B, C, H, W) uint8 as stored -> (B, C, side, side) float32, without any chance, as at test time."""
+    return normalise(resize(images.to(torch.float32) / 255, how.side), how)

@@ -1,0 +1,192 @@
+"""What is kept of a training while it goes on: metrics, checkpoints, and the answer to a request to stop.
+
+A checkpoint is taken by rank 0 alone, whenever one is due: every rank holds the same weights, and the running sums
+are those of the whole batch. So no rank waits for another, and a stop is the only thing that they have to agree on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from .. import checkpoint
+from ..checkpoint import HeatmapScale, Position, Record, Threshold
+from ..data.order import Cursor
+from ..data.shards.read import read_shard
+from ..detector import CHUNK, Detector
+from ..errors import Fault
+from ..evaluation.evaluate import sum_over_ranks
+from ..evaluation.metrics import choose_threshold
+from ..storage import open_store
+from ..storage.lease import still_current
+from ..stream.pixels import decode_samples
+from ..training.curves import write_metrics, write_tensorboard
+from ..training.fit import State
+from ..training.optimization import load_optimizer_tensors, optimizer_tensors
+from ..world import World
+from .job import STOP, Prepared
+
+_LOOK_S = 0.3  # between looks for a request to stop
+_METRICS_S = 0.5  # between writes of metrics.jsonl, where epochs are shorter
+_REFERENCE = 500  # images of each kind whose maps set the scale of heatmaps, at most
+
+
+class Commits:
+    """The watcher of a run's training; see ``training.fit.Watcher``."""
+
+    def __init__(self, prepared: Prepared, world: World, detector: Detector, versions: dict[str, str],
+                 say: Callable[[str], None], on_step: Callable[[State], None]) -> None:
+        self.detector, self.threads = detector, torch.get_num_threads()
+        self._prepared, self._world, self._versions, self._say, self._on_step = prepared, world, versions, say, on_step
+        self._job, self._run = prepared.job, open_store(prepared.job.run)
+        self._reference = _Reference(prepared)
+        self._looked = self._wrote = self._committed = time.monotonic()
+        self._began = time.time()
+
+    def restore(self, state: State) -> None:
+        """Puts ``state`` where the newest checkpoint that verifies left it; without one it stays as it is."""
+        name = checkpoint.last(self._run, self._say if self._world.is_main else lambda line: None)
+        if name is None:
+            if self._world.is_main:
+                write_metrics(self._run, [])
+            return
+        store = self._run.at(f"{checkpoint.FOLDER}/{name}")
+        record, tensors = checkpoint.read(store, checkpoint.DETECTOR, checkpoint.OPTIMIZER)
+        if record.fingerprint != self._prepared.fingerprint:
+            raise Fault(f"{store.url} is of another experiment than {self._run.url}/experiment.json says")
+        state.network.load_state_dict(tensors[checkpoint.DETECTOR])
+        load_optimizer_tensors(state.optimizer, tensors[checkpoint.OPTIMIZER])
+        state.cursor = Cursor(record.cursor.epoch, record.cursor.step)
+        state.restore_sums(record.sums)
+        state.history = [dict(line) for line in record.history]
+        self._began -= sum(line["seconds"] for line in state.history)
+        if self._world.is_main:
+            write_metrics(self._run, state.history)
+            self._say(f"going on from checkpoint {name}")
+            changed = [f"{what} {before} -> {now}" for what, before, now in (
+                *((key, value, self._versions.get(key)) for key, value in record.versions.items()),
+                ("threads", record.threads, self.threads), ("workers", record.workers, self._world.size))
+                if before != now]
+            if changed:
+                self._say(f"the last bits may differ from an undisturbed run: {', '.join(changed)}")
+
+    def wants_stop(self) -> bool:
+        if time.monotonic() - self._looked < _LOOK_S:
+            return False
+        self._looked = time.monotonic()
+        return any(True for _ in self._run.list(STOP))
+
+    def holdout_loss(self) -> float | None:
+        if not self._reference.held_out:
+            return None
+        chunks, labels = self._reference.images, self._reference.labels
+        losses = torch.zeros(len(labels))
+        for number, first in enumerate(range(0, len(labels), CHUNK)):
+            if number % self._world.size == self._world.rank:
+                part = slice(first, first + CHUNK)
+                outputs = self.detector.outputs(chunks[part])
+                losses[part] = self.detector.objective.loss(outputs, labels[part].to(outputs.device)).cpu()
+        return float(sum_over_ranks(losses, self._world, self.detector).double().mean())
+
+    def after_epoch(self, state: State) -> None:
+        if self._world.is_main and time.monotonic() - self._wrote >= _METRICS_S:
+            write_metrics(self._run, state.history)
+            self._wrote = time.monotonic()
+
+    def after_step(self, state: State) -> None:
+        if self._world.is_main and time.monotonic() - self._committed >= self._job.checkpoint_every_s:
+            self.write(state)
+        self._on_step(state)
+
+    def write(self, state: State) -> None:
+        """Commits a checkpoint of ``state``, with threshold and heatmap scale of its weights. For rank 0."""
+        if self._job.attempt is not None and not still_current(self._run, self._job.attempt):
+            raise Fault(f"another driver has taken over {self._run.url}: this one commits nothing more")
+        self._calibrate()
+        prepared, job = self._prepared, self._job
+        record = Record(
+            experiment=prepared.experiment, experiment_id=prepared.experiment.id, fingerprint=prepared.fingerprint,
+            data_id=prepared.data.id, exposure_id=prepared.exposure.id if prepared.exposure else None,
+            class_name=prepared.class_name, cursor=Position(epoch=state.cursor.epoch, step=state.cursor.step),
+            sums=state.sums_by_name(), history=tuple(state.history), preprocessing=self.detector.preprocessing,
+            heatmap_scale=self.detector.heatmap_scale, threshold=self.detector.threshold, versions=self._versions,
+            threads=self.threads, workers=self._world.size, files={})
+        write_metrics(self._run, state.history)
+        checkpoint.write(self._run, record, {
+            checkpoint.DETECTOR: save({name: tensor.contiguous() for name, tensor in
+                                       state.network.state_dict().items()}),
+            checkpoint.OPTIMIZER: save({name: tensor.contiguous() for name, tensor in
+                                        optimizer_tensors(state.optimizer).items()})})
+        checkpoint.retain(self._run, job.keep)
+        write_tensorboard(self._run, state.history, self._began)
+        self._committed = time.monotonic()
+
+    def _calibrate(self) -> None:
+        """Gives the detector the threshold and the heatmap scale that its present weights ask for."""
+        reference, detector = self._reference, self.detector
+        outputs = detector.outputs(reference.images)
+        scale = _Scale(detector.experiment.heatmap.eta)
+        for chunk in outputs.split(CHUNK):
+            scale.add(detector.upsampled(chunk).cpu().numpy())
+        detector.heatmap_scale = scale.value(reference.described)
+        budget = self._job.threshold_budget
+        if reference.held_out:
+            nominal = detector.objective.score(outputs).cpu().numpy()[reference.labels.numpy() == 0]
+            detector.threshold = Threshold(**choose_threshold(nominal, budget))
+        else:
+            detector.threshold = Threshold(value=None, budget=budget, images=0, how=reference.why_no_threshold)
+
+
+class _Reference:
+    """The hold-out and equally many exposure images; where nothing is held out, training images, for maps alone."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.held_out = prepared.has_holdout
+        split = "holdout" if self.held_out else "train"
+        nominal = _first(prepared, "nominal", split, _REFERENCE)
+        exposure = _first(prepared, "exposure", split, len(nominal)) if prepared.exposure else nominal[:0]
+        self.images = torch.from_numpy(np.concatenate([nominal, exposure]))
+        self.labels = torch.cat([torch.zeros(len(nominal)), torch.ones(len(exposure))])
+        which = "hold-out" if self.held_out else "training"
+        self.described = f"{len(nominal)} nominal and {len(exposure)} exposure images of the {which} split"
+        self.why_no_threshold = (
+            "no images were held out (protocol paper)" if prepared.experiment.data.train_on != "train"
+            else "the data set has no hold-out images of this class")
+
+
+def _first(prepared: Prepared, which: str, split: str, limit: int) -> np.ndarray:
+    """The first ``limit`` stored images of a split, (n, C, side, side) uint8."""
+    store = prepared.data_store if which == "nominal" else prepared.exposure_store
+    form = prepared.experiment.data.form
+
+    def images() -> Iterator[np.ndarray]:
+        left = limit
+        for shard in prepared.shards(which, split):
+            if left <= 0:
+                break
+            yield decode_samples(read_shard(store, shard)[:left], form, store, shard)
+            left -= shard.samples
+
+    return np.concatenate([np.empty((0, form.channels, form.side, form.side), np.uint8), *images()])
+
+
+class _Scale:
+    """Appendix A's minimum and quantile over maps that come in parts."""
+
+    def __init__(self, eta: float) -> None:
+        self._eta, self._parts = eta, []
+
+    def add(self, maps: np.ndarray) -> None:
+        self._parts.append(maps.reshape(-1))
+
+    def value(self, reference: str) -> HeatmapScale:
+        from ..detector import quantile
+
+        values = np.concatenate(self._parts)
+        low = float(values.min())
+        return HeatmapScale(minimum=low, quantile=quantile(values - low, self._eta), eta=self._eta,
+                            reference=reference)

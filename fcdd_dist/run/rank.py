@@ -1,0 +1,150 @@
+"""What every rank of a run does: open the data, train from where the run stands, evaluate, leave the results.
+
+The caller has initialised torch.distributed where there is more than one rank. Rank 0 alone writes.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..errors import Fault, Interrupted
+from ..storage import open_store
+from ..world import World
+from .job import RESULT, Job, Prepared, prepare
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..model.preprocessing import Preprocessing
+    from ..training.fit import State
+
+Say = Callable[[str], None]
+
+
+def run_rank(job: Job, world: World, device: str = "cpu", say: Say = lambda line: None,
+             on_step: Callable[[State], None] = lambda state: None) -> dict:
+    """Trains and evaluates; returns the result. ``on_step`` looks on after every step.
+
+    Raises Interrupted, with the state committed, where a stop was requested by ``stop.json`` in the run folder.
+    """
+    import torch
+
+    from ..data.order import Order
+    from ..detector import Detector, build_network
+    from ..stream.batches import Stream
+    from ..training.fit import State, fit
+    from .commit import Commits
+
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    prepared, where = prepare(job), torch.device(device)
+    e = prepared.experiment
+    _agree(prepared, world, where)
+    nominal, exposure = _open_pixels(prepared, world, where)
+    order = Order(batch_size=e.batch_size, lanes=e.lanes, seed=e.seed, window=e.data.window, repeats=e.data.repeats,
+                  nominal=tuple(shard.samples for shard in prepared.shards("nominal", *prepared.trained_on)),
+                  exposure=tuple(shard.samples for shard in prepared.shards("exposure", *prepared.trained_on)),
+                  settings=e.exposure)
+    preprocessing = _preprocessing(prepared)
+    network = build_network(e).to(where)
+    state = State.initial(network, e)
+    commits = Commits(prepared, world, Detector(e, network, preprocessing), versions(), say, on_step)
+    commits.restore(state)
+    began = time.perf_counter()
+    finished = fit(e, world, Stream(e, world, order, nominal, exposure, preprocessing, where), state, commits)
+    if world.is_main:
+        commits.write(state)
+    if not finished:
+        raise Interrupted(f"stopped after epoch {state.cursor.epoch} of {e.epochs}, step {state.cursor.step}, "
+                          f"with a checkpoint committed")
+    return _finish(prepared, world, commits, state, time.perf_counter() - began)
+
+
+def versions() -> dict[str, str]:
+    """What must be equal for a bit-exact repetition, beside the kind of machine and the number of threads."""
+    import numpy
+    import torch
+
+    from .. import __version__
+
+    return {"fcdd_dist": __version__, "torch": torch.__version__, "numpy": numpy.__version__,
+            "python": platform.python_version()}
+
+
+def _agree(prepared: Prepared, world: World, device: torch.device) -> None:
+    """Raises Fault on every rank where the ranks would not compute the same thing."""
+    import torch
+    import torch.distributed as dist
+
+    from ..chance import seed64
+
+    if world.size == 1:
+        return
+    mine = torch.tensor([seed64(prepared.fingerprint), seed64(json.dumps(versions(), sort_keys=True))], device=device)
+    parts = [torch.empty_like(mine) for _ in range(world.size)]
+    dist.all_gather(parts, mine)
+    for rank, part in enumerate(parts):
+        for ours, theirs, what in zip(parts[0].tolist(), part.tolist(), (
+                "see other data or another experiment", "run other versions of fcdd_dist, torch, numpy or Python"),
+                strict=True):
+            if ours != theirs:
+                raise Fault(f"worker {rank} and worker 0 {what}: make their nodes alike")
+
+
+def _open_pixels(prepared: Prepared, world: World, device: torch.device):
+    from ..stream.budget import default_budget, default_threads
+    from ..stream.pixels import open_pixels
+
+    job, e = prepared.job, prepared.experiment
+    budget = default_budget(device, world.size) if job.budget_bytes is None else job.budget_bytes
+    opened = []
+    for which, store in (("nominal", prepared.data_store), ("exposure", prepared.exposure_store)):
+        shards = prepared.shards(which, *prepared.trained_on)
+        opened.append(open_pixels(store, shards, e.data.form, device, budget=budget, lanes=e.lanes,
+                                  window=e.data.window, threads=default_threads()) if shards else None)
+    return opened
+
+
+def _preprocessing(prepared: Prepared) -> Preprocessing:
+    """From the statistics of the nominal images that are trained on, as the manifest has them."""
+    from ..model.architectures import info
+    from ..model.preprocessing import Preprocessing
+
+    first, *others = (part.statistics for part in prepared.parts("nominal", *prepared.trained_on))
+    for other in others:
+        first = first.merge(other)
+    e = prepared.experiment
+    return Preprocessing.measured(
+        e.data.normalization, info(e.network.name).image_size, mean=first.mean, std=first.std,
+        lcn_minimum=first.lcn_minimum, lcn_maximum=first.lcn_maximum)
+
+
+def _finish(prepared: Prepared, world: World, commits, state: State, seconds: float) -> dict:
+    from ..evaluation.evaluate import score_test, summary
+    from ..evaluation.pictures import write_heatmaps
+
+    e, run, detector = prepared.experiment, open_store(prepared.job.run), commits.detector
+    scores = score_test(detector, prepared.data_store, prepared.data, world)
+    counts = {which: sum(part.samples for part in prepared.parts("nominal", which)) for which in ("train", "holdout")}
+    per_epoch = [line["seconds"] for line in state.history]
+    result = {
+        "schema_version": 1, **summary(detector, prepared.data, scores),
+        "threshold": detector.threshold.model_dump(),
+        "counts": {**counts, "exposure": sum(p.samples for p in prepared.parts("exposure", *prepared.trained_on)),
+                   "test_nominal": int((scores.labels == 0).sum()), "test_anomalous": int((scores.labels == 1).sum())},
+        "recipe": e.data.recipe, "nominal": e.data.nominal, "class_name": prepared.class_name, "seed": e.seed,
+        "protocol": "holdout" if e.data.train_on == "train" else "paper", "epochs": e.epochs,
+        "seconds": sum(per_epoch), "seconds_of_this_attempt": seconds,
+        "images_per_s": sum(line["images_per_s"] * line["seconds"] for line in state.history) / sum(per_epoch),
+        "workers": world.size, "threads": commits.threads, "versions": versions(),
+        "fingerprint": prepared.fingerprint,
+    }
+    if world.is_main:
+        run.write("scores.csv", scores.csv(detector.threshold.value))
+        write_heatmaps(run, detector, prepared.data_store, prepared.data, scores)
+        run.write(RESULT, json.dumps(result, indent=1, allow_nan=False).encode())
+    return result

@@ -1,0 +1,142 @@
+"""The random half of preprocessing: one batched call on the device, each sample with its own parameters.
+
+The parameters are drawn on the host for the whole global batch, one call a step; a rank takes those of its rows. So
+they do not depend on the number of ranks. Only the dense noise is drawn on the device, a lane at a time.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .. import chance
+from ..experiment import Augmentation, Noise
+from ..model.preprocessing import resize
+from ..world import rows
+
+_COLUMNS = 16  # uniforms a sample: jitter 0 to 9, crop 10 to 12, flip 13, noise 14; 15 is spare
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def parameters(batch_size: int, seed: int, step: int) -> np.ndarray:
+    """The uniforms of a step, counted over the whole training: (batch_size, 16) float64 in [0, 1)."""
+    return chance.uniforms(batch_size * _COLUMNS, seed, "augment", step).reshape(batch_size, _COLUMNS)
+
+
+def augment(images: torch.Tensor, how: Augmentation, draws: np.ndarray, side: int, noise: torch.Tensor | None
+            ) -> torch.Tensor:
+    """``images``: (n, C, H, W) uint8 -> (n, C, side, side) float32 in [0, 1], but for noise that is not clamped.
+
+    ``draws``: (n, 16) uniforms of these samples; ``noise``: (n, C, side, side) standard normal, or None.
+    """
+    x = images.to(torch.float32) / 255
+    if how.jitter:
+        x = _jitter(x, how.jitter, draws)
+    x = _crop_and_flip(x, how, draws, side)
+    if how.noise is not None and noise is not None:
+        x = _add_noise(x, how.noise, draws, noise)
+    return x
+
+
+def dense_noise(shape: tuple[int, int, int], batch_size: int, lanes: int, owned: range, seed: int, step: int,
+                device: torch.device) -> torch.Tensor:
+    """Standard normal values for the rows of the ``owned`` lanes, each lane from its own key: (n, *shape)."""
+    generator = torch.Generator(device=device)
+    parts = []
+    for lane in owned:
+        first, end = rows(batch_size, lanes, lane)
+        generator.manual_seed(chance.seed64(seed, "noise", step, lane))
+        parts.append(torch.randn((end - first, *shape), generator=generator, device=device))
+    return torch.cat(parts)
+
+
+def _jitter(x: torch.Tensor, presets: tuple[tuple[float, ...], ...], draws: np.ndarray) -> torch.Tensor:
+    """Brightness, contrast, saturation and hue in random order, as one affine map of colours an image.
+
+    Each of the four is affine in the colour: contrast moves colours towards the mean grey of the image, whose value
+    after the maps before it is known from the image's mean colour. The deviation from torchvision's jitter: values
+    are clamped once at the end and not rounded to 8 bits between, and hue turns about the grey axis of YIQ, where
+    torchvision turns in HSV.
+    """
+    channels = x.shape[1]
+    chosen = np.asarray(presets)[(draws[:, 4] * len(presets)).astype(int)]  # (n, 4) strengths
+    amounts = (2 * draws[:, :4] - 1) * chosen  # (n, 4) in [-strength, strength]
+    brightness, contrast, saturation = np.maximum(0, 1 + amounts[:, :3]).T
+    n, eye = len(draws), np.eye(channels)
+    luma = np.asarray(_LUMA) if channels == 3 else np.ones(1)
+    grey = np.tile(luma, (channels, 1))  # every channel becomes the luma
+    if channels == 3:
+        linear = np.stack([brightness[:, None, None] * eye, contrast[:, None, None] * eye,
+                           saturation[:, None, None] * eye + (1 - saturation)[:, None, None] * grey,
+                           _hue(amounts[:, 3])], axis=1)  # (n, 4, C, C)
+    else:
+        linear = np.stack([brightness[:, None, None] * eye, contrast[:, None, None] * eye,
+                           np.tile(eye, (n, 1, 1)), np.tile(eye, (n, 1, 1))], axis=1)
+    order = np.argsort(draws[:, 5:9], axis=1, kind="stable")  # (n, 4): the op at each place
+    of = torch.from_numpy
+    linear_t, towards_grey = of(linear).to(x), of(1 - contrast).to(x)
+    order_t, everyone = of(order).to(x.device), torch.arange(n, device=x.device)
+    mean = x.mean(dim=(2, 3))  # (n, C)
+    weights = x.new_tensor(luma)
+    total = torch.eye(channels, device=x.device).expand(n, channels, channels)
+    offset = x.new_zeros(n, channels)
+    for place in range(4):
+        op = order_t[:, place]
+        step = linear_t[everyone, op]
+        current = torch.einsum("nij,nj->ni", total, mean) + offset
+        shift = torch.where(op == 1, towards_grey * (current @ weights), 0)
+        total = step @ total
+        offset = torch.einsum("nij,nj->ni", step, offset) + shift[:, None]
+    out = torch.baddbmm(offset[:, :, None], total, x.flatten(2))
+    return out.clamp_(0, 1).view_as(x)
+
+
+def _hue(turns: np.ndarray) -> np.ndarray:
+    """(n,) shifts in turns of the colour circle -> (n, 3, 3) rotations of chroma that keep the luma (YIQ)."""
+    to_yiq = np.array([_LUMA, (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135)])
+    angle = 2 * math.pi * turns
+    cos, sin = np.cos(angle), np.sin(angle)
+    turn = np.zeros((len(turns), 3, 3))
+    turn[:, 0, 0] = 1
+    turn[:, 1, 1], turn[:, 1, 2], turn[:, 2, 1], turn[:, 2, 2] = cos, -sin, sin, cos
+    return np.linalg.inv(to_yiq) @ turn @ to_yiq
+
+
+def _crop_and_flip(x: torch.Tensor, how: Augmentation, draws: np.ndarray, side: int) -> torch.Tensor:
+    flip = draws[:, 13] < how.flip
+    if how.crop == "none":
+        return _window(resize(x, side), np.zeros(len(x), int), np.zeros(len(x), int), side, flip)
+    if how.crop == "pad":
+        x = F.pad(resize(x, side), (how.padding,) * 4)
+        room = 2 * how.padding + 1
+        return _window(x, (draws[:, 10] * room).astype(int), (draws[:, 11] * room).astype(int), side, flip)
+    room = x.shape[-1] - side + 1
+    cropped = draws[:, 12] < 0.5  # the draws are on the host, so that choosing rows does not wait for the device
+    out = x.new_empty(len(x), x.shape[1], side, side)
+    whole, part = (torch.from_numpy(np.flatnonzero(where)).to(x.device) for where in (~cropped, cropped))
+    out[whole] = _window(resize(x[whole], side), *np.zeros((2, len(whole)), int), side, flip[~cropped])
+    out[part] = _window(x[part], (draws[cropped, 10] * room).astype(int), (draws[cropped, 11] * room).astype(int),
+                        side, flip[cropped])
+    return out
+
+
+def _window(x: torch.Tensor, top: np.ndarray, left: np.ndarray, side: int, flip: np.ndarray) -> torch.Tensor:
+    """The windows of ``side`` pixels at (top, left) of each image, mirrored where ``flip``, as one gather."""
+    if side == x.shape[-1] and not flip.any():
+        return x
+    span = np.arange(side)
+    columns = np.where(flip[:, None], left[:, None] + side - 1 - span, left[:, None] + span)
+    index = (top[:, None] + span)[:, :, None] * x.shape[-1] + columns[:, None, :]  # (n, side, side)
+    index_t = torch.from_numpy(index.reshape(len(x), 1, -1)).to(x.device)
+    return x.flatten(2).gather(2, index_t.expand(-1, x.shape[1], -1)).view(len(x), x.shape[1], side, side)
+
+
+def _add_noise(x: torch.Tensor, how: Noise, draws: np.ndarray, noise: torch.Tensor) -> torch.Tensor:
+    amount = torch.from_numpy(np.where(draws[:, 14] < how.probability, how.std, 0.0)).to(x).view(-1, 1, 1, 1)
+    if how.relative:
+        amount = amount * x.std(dim=(1, 2, 3), keepdim=True)
+    x = torch.addcmul(x, noise, amount)
+    return x.clamp_(0, 1) if how.clamp else x
