@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError
 from .data.order import Cursor
 from .errors import BadInput, Damaged, NotFound
 from .experiment import Experiment, Value, explain
+from .model.heatmap_scale import HeatmapScale
 from .model.preprocessing import Preprocessing
 from .storage import Store, absolute, open_store
 
@@ -39,15 +40,6 @@ class File(Value):
 class Position(Value):
     epoch: int
     step: int
-
-
-class HeatmapScale(Value):
-    """What a picture shows as 0 and 1: the minimum and the eta quantile above it of upsampled reference maps."""
-
-    minimum: float
-    quantile: float  # of the maps less their minimum
-    eta: float
-    reference: str  # which images the maps are of
 
 
 class Threshold(Value):

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,7 @@ from .errors import BadInput, Damaged
 from .experiment import Experiment
 from .model import networks
 from .model.architectures import check_fit
+from .model.heatmap_scale import HeatmapScale, heatmap_scale, normalise_heatmap
 from .model.objectives import OBJECTIVES
 from .model.preprocessing import Preprocessing, prepare
 from .model.receptive_field import receptive_field
@@ -29,7 +30,7 @@ from .model.upsampling import sigma_for, upsample, upsampling_matrix
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from .checkpoint import HeatmapScale, Record, Threshold
+    from .checkpoint import Record, Threshold
 
 CHUNK = 128  # images that go through the net together; fixed, so that a score depends on no budget
 
@@ -67,14 +68,26 @@ class Detector:
 
         ``images``: as people have them, uint8 arrays (H, W), (H, W, 1) or (H, W, 3), or PIL images, of any sizes.
         """
-        return self._on_images(images, lambda outputs: self.objective.score(outputs)).numpy()
+        return self.scores_and_maps(images, maps=False)[0]
 
     def maps(self, images: Sequence[np.ndarray | Image] | np.ndarray) -> list[np.ndarray]:
         """The upsampled map of each image in its own pixel grid: (H, W) float32, >= 0, in units of the objective."""
-        sizes = [_pil(image).size for image in images]
-        lows = self._on_images(images, self.upsampled)
-        return [F.interpolate(low[None], (height, width), mode="bilinear", align_corners=False)[0, 0].numpy()
-                for low, (width, height) in zip(lows, sizes, strict=True)]
+        return self.scores_and_maps(images)[1]
+
+    def scores_and_maps(self, images: Sequence[np.ndarray | Image] | np.ndarray, *, maps: bool = True
+                        ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """``score`` and ``maps`` of the same images in one pass; without ``maps`` the list stays empty."""
+        scores, found = [np.empty(0, np.float32)], []
+        images = [_pil(image) for image in images]
+        for start in range(0, len(images), CHUNK):
+            chunk = images[start: start + CHUNK]
+            forms = np.stack([to_form(image, self.experiment.data.form) for image in chunk])
+            outputs = self.outputs(torch.from_numpy(forms).permute(0, 3, 1, 2))
+            scores.append(self.objective.score(outputs).cpu().numpy())
+            if maps:
+                found += [F.interpolate(map_[None], image.size[::-1], mode="bilinear", align_corners=False)
+                          [0, 0].numpy() for image, map_ in zip(chunk, self.upsampled(outputs).cpu(), strict=True)]
+        return np.concatenate(scores), found
 
     def explain(self, images: Sequence[np.ndarray | Image] | np.ndarray) -> list[np.ndarray]:
         """The heatmap of each image in its own pixel grid: (H, W) float32 in [0, 1].
@@ -85,14 +98,9 @@ class Detector:
         return [self.normalise(map_) for map_ in self.maps(images)]
 
     def normalise(self, map_: np.ndarray) -> np.ndarray:
-        """Appendix A: less the minimum, over the quantile, cut to [0, 1]. Any shape, float32."""
-        scale = self.heatmap_scale
-        if scale is None:
-            low = float(map_.min())
-            high = quantile(map_ - low, self.experiment.heatmap.eta)
-        else:
-            low, high = scale.minimum, scale.quantile
-        return np.clip((map_ - low) / (high or 1.0), 0, 1).astype(np.float32)
+        """A map in the scale of the detector, or in its own where the detector has none: float32 in [0, 1]."""
+        scale = self.heatmap_scale or heatmap_scale(map_, self.experiment.heatmap.eta, "the map itself")
+        return normalise_heatmap(map_, scale)
 
     def flagged(self, scores: np.ndarray) -> np.ndarray | None:
         """Which scores are above the threshold, (n,) bool; None where the detector has no threshold."""
@@ -122,16 +130,6 @@ class Detector:
         with torch.inference_mode():
             return upsample(self.objective.anomaly_map(outputs), rows, columns)
 
-    def _on_images(self, images, function) -> torch.Tensor:
-        results = [function(self.outputs(chunk)).cpu() for chunk in self._stored(images)]
-        return torch.cat(results) if results else torch.empty(0)
-
-    def _stored(self, images: Iterable[np.ndarray | Image]) -> Iterable[torch.Tensor]:
-        images = list(images)
-        for start in range(0, len(images), CHUNK):
-            forms = [to_form(_pil(image), self.experiment.data.form) for image in images[start: start + CHUNK]]
-            yield torch.from_numpy(np.stack(forms)).permute(0, 3, 1, 2)
-
 
 def build_network(experiment: Experiment) -> nn.Module:
     """The experiment's net with its initial weights, channels last. Raises BadInput where it doesn't fit the data."""
@@ -140,13 +138,6 @@ def build_network(experiment: Experiment) -> nn.Module:
                              batch_norm=experiment.network.batch_norm)
     networks.initialise(network, experiment.seed)
     return network.to(memory_format=torch.channels_last)
-
-
-def quantile(values: np.ndarray, eta: float) -> float:
-    """The k-th smallest value, k = int(eta * N) from 1, without interpolation (Appendix A; authors' code)."""
-    flat = values.reshape(-1)
-    k = max(1, int(eta * flat.size))
-    return float(np.partition(flat, k - 1)[k - 1])
 
 
 def _pil(image: np.ndarray | Image) -> Image:

@@ -58,8 +58,8 @@ def _jitter(x: torch.Tensor, presets: tuple[tuple[float, ...], ...], draws: np.n
 
     Each of the four is affine in the colour: contrast moves colours towards the mean grey of the image, whose value
     after the maps before it is known from the image's mean colour. The deviation from torchvision's jitter: values
-    are clamped once at the end and not rounded to 8 bits between, and hue turns about the grey axis of YIQ, where
-    torchvision turns in HSV.
+    are clamped once at the end and not rounded to 8 bits between, and hue is a rotation about the grey axis of RGB,
+    where torchvision turns along the hexagon of HSV (the same for thirds of a turn).
     """
     channels = x.shape[1]
     chosen = np.asarray(presets)[(draws[:, 4] * len(presets)).astype(int)]  # (n, 4) strengths
@@ -95,14 +95,11 @@ def _jitter(x: torch.Tensor, presets: tuple[tuple[float, ...], ...], draws: np.n
 
 
 def _hue(turns: np.ndarray) -> np.ndarray:
-    """(n,) shifts in turns of the colour circle -> (n, 3, 3) rotations of chroma that keep the luma (YIQ)."""
-    to_yiq = np.array([_LUMA, (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135)])
-    angle = 2 * math.pi * turns
-    cos, sin = np.cos(angle), np.sin(angle)
-    turn = np.zeros((len(turns), 3, 3))
-    turn[:, 0, 0] = 1
-    turn[:, 1, 1], turn[:, 1, 2], turn[:, 2, 1], turn[:, 2, 2] = cos, -sin, sin, cos
-    return np.linalg.inv(to_yiq) @ turn @ to_yiq
+    """(n,) shifts in turns of the colour circle -> (n, 3, 3) rotations about the grey axis; 1/3 maps red to green."""
+    angle = 2 * math.pi * turns[:, None, None]
+    onto_grey = np.full((3, 3), 1 / 3)
+    across = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)  # the cross product with the axis
+    return onto_grey + np.cos(angle) * (np.eye(3) - onto_grey) + np.sin(angle) * across
 
 
 def _crop_and_flip(x: torch.Tensor, how: Augmentation, draws: np.ndarray, side: int) -> torch.Tensor:

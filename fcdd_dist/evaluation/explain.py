@@ -1,0 +1,102 @@
+"""Scores and heatmaps of a person's own images."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from ..data.images import IMAGE_EXTENSIONS, BadImage, load_image
+from ..detector import Detector
+from ..errors import BadInput, Conflict, NotFound
+from ..storage import open_store
+from .figures import explanation
+
+SCORES = "scores.csv"
+
+
+def explain(checkpoint: str, images: list[str], out: str, *, raw: bool = False, colour: str = "jet",
+            say: Callable[[str], None] = lambda line: None) -> int:
+    """Writes ``scores.csv`` (path, score, label) and a picture an image into the folder ``out``.
+
+    ``images``: files, folders (searched for images) and globs. ``raw`` writes the upsampled map beside, as a .npy
+    file of float32 in the image's own pixel grid. Images that can't be read are named, and the others go on; returns
+    how many they were. ``label`` is 1 where the score is above the detector's threshold, and empty where it has none.
+    Raises BadInput where nothing matches or ``out`` holds other files than an earlier explanation.
+    """
+    detector, store = Detector.load(checkpoint), open_store(out)
+    paths = find_images(images)
+    there = [entry.key for entry in store.list()]
+    if there and SCORES not in there:
+        raise Conflict(f"{store.url} holds other files: give an empty folder with --out")
+    for key in there:
+        store.delete(key)
+    threshold = detector.threshold.value if detector.threshold else None
+    if threshold is None:
+        why = detector.threshold.how if detector.threshold else "the checkpoint has none"
+        say(f"no threshold, labels stay empty: {why}")
+    rows, failed, names = [], 0, _names(paths)
+    for path, name in zip(paths, names, strict=True):
+        try:
+            image = load_image(path.read_bytes())
+        except (BadImage, OSError) as error:
+            failed += 1
+            say(f"left out {path}: {error.strerror if isinstance(error, OSError) else error}")
+            continue
+        # One image at a time: a folder may hold more than memory does, and a score does not depend on its neighbours.
+        scores, (map_,) = detector.scores_and_maps([image])
+        score = float(scores[0])
+        flagged = None if threshold is None else score > threshold
+        verdict = "" if flagged is None else ", flagged" if flagged else ", not flagged"
+        pixels = np.asarray(image) if image.mode == "RGB" else np.asarray(image)[:, :, None]
+        store.write(f"{name}.png", explanation(pixels, detector.normalise(map_),
+                                               f"{path.name}: score {score:.4g}{verdict}",
+                                               scale=detector.heatmap_scale, colormap=colour))
+        if raw:
+            file = io.BytesIO()
+            np.save(file, map_, allow_pickle=False)
+            store.write(f"{name}.npy", file.getvalue())
+        rows.append((str(path), f"{score:.9g}", "" if flagged is None else int(flagged)))
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("path", "score", "label"), *rows])
+    store.write(SCORES, text.getvalue().encode())
+    return failed
+
+
+def find_images(images: Iterable[str]) -> list[Path]:
+    """The files that the arguments name, each once, in order. Raises BadInput for one that names none."""
+    found: dict[Path, None] = {}
+    for argument in images:
+        path = Path(argument).expanduser()
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_EXTENSIONS)
+            if not files:
+                raise BadInput(f"{argument} holds no images ({', '.join(sorted(IMAGE_EXTENSIONS))})")
+        elif path.exists():
+            files = [path]
+        else:
+            files = [Path(match) for match in sorted(glob.glob(str(path), recursive=True)) if Path(match).is_file()]
+            if not files:
+                raise NotFound(f"there is no {argument}: give an image, a folder or a glob")
+        found |= dict.fromkeys(files)
+    return list(found)
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """A plain and distinct file name for each path, its own where possible."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for path in paths:
+        plain = re.sub(r"[^\w.-]+", "_", path.stem).strip(".") or "image"
+        name, number = plain, 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{plain}-{number}"
+        taken.add(name.lower())
+        names.append(name)
+    return names

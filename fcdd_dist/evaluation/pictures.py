@@ -1,0 +1,49 @@
+"""The two sheets of heatmaps of a run, of its test images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..data.images import decode_stored
+from ..data.manifest import Manifest
+from ..data.shards.read import read_shard
+from ..detector import Detector
+from ..storage import Store
+from .evaluate import Scores
+from .figures import SHEETS, Block, Cell, evenly_spaced, extremes, sheet
+
+_COLUMNS = 8
+
+
+def write_heatmaps(run: Store, detector: Detector, store: Store, manifest: Manifest, scores: Scores) -> None:
+    """Writes ``heatmaps/by-score.png`` and ``heatmaps/extremes.png``; nothing where there are no test images."""
+    if not scores.scores.size:
+        return
+    by_score = evenly_spaced(scores.scores, 2 * _COLUMNS)
+    blocks = extremes(scores.labels, scores.scores, _COLUMNS // 2)
+    wanted = sorted({*by_score, *(index for indices in blocks.values() for index in indices)})
+    cells = dict(zip(wanted, _cells(wanted, detector, store, manifest, scores), strict=True))
+    subtitle = f"{manifest.class_name(detector.experiment.data.nominal)} is nominal; the number is the score"
+    for name, content in (
+            ("by-score", [cells[index] for index in by_score]),
+            ("extremes", [Block(heading, [cells[index] for index in indices]) for heading, indices in blocks.items()])):
+        columns = _COLUMNS if name == "by-score" else _COLUMNS // 2 if detector.preprocessing.side > 64 else _COLUMNS
+        run.write(f"heatmaps/{name}.png", sheet(content, columns, SHEETS[name], subtitle,
+                                                scale=detector.heatmap_scale))
+
+
+def _cells(wanted: list[int], detector: Detector, store: Store, manifest: Manifest, scores: Scores) -> list[Cell]:
+    """The cells of some test images, by index, in the order given."""
+    shards = {shard.key: shard for part in manifest.splits["test"].values() for shard in part.shards}
+    stored = {}
+    for key in sorted({scores.places[index][0] for index in wanted}):
+        samples = read_shard(store, shards[key])
+        for index in wanted:
+            if scores.places[index][0] == key:
+                stored[index] = decode_stored(samples[scores.places[index][1]].image, manifest.form)
+    images = [np.ascontiguousarray(stored[index].transpose(1, 2, 0)) for index in wanted]
+    heatmaps = detector.explain(images)
+    flagged = detector.flagged(scores.scores)
+    return [Cell(image, heatmap, manifest.class_name(scores.classes[index]), float(scores.scores[index]),
+                 int(scores.labels[index]), None if flagged is None else bool(flagged[index]))
+            for index, image, heatmap in zip(wanted, images, heatmaps, strict=True)]
