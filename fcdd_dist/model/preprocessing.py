@@ -40,7 +40,8 @@ def lcn(x: torch.Tensor) -> torch.Tensor:
     """
     centred = x - x.mean(dim=(1, 2, 3), keepdim=True)
     deviation = centred.abs().mean(dim=(1, 2, 3), keepdim=True)
-    return centred / torch.where(deviation == 0, 1, deviation)
+    # The mean of equal values is off by a rounding, which must not be blown up to a pattern: not `deviation == 0`.
+    return centred / torch.where(deviation < 1e-6, 1, deviation)
 
 
 def normalise(x: torch.Tensor, how: Preprocessing) -> torch.Tensor:
