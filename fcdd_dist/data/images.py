@@ -1,0 +1,187 @@
+"""From files as people have them to pixels, and between pixels and the stored form of a data set."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..errors import BadInput
+from ..experiment import Form
+from . import stored_png
+from .native import torchvision
+
+MAX_BYTES = 64 << 20  # of a file
+MAX_PIXELS = 100_000_000  # of an image, known from its header before anything is decoded
+
+# Formats are told by content: files with the wrong extension are common.
+_SIGNATURES = (("JPEG", b"\xff\xd8\xff"), ("PNG", stored_png.SIGNATURE), ("BMP", b"BM"), ("TIFF", b"II*\0"),
+               ("TIFF", b"MM\0*"), ("PPM", b"P4"), ("PPM", b"P5"), ("PPM", b"P6"), ("PPM", b"P1"), ("PPM", b"P2"),
+               ("PPM", b"P3"))
+_MANY_FRAMES = ("PNG", "WEBP", "TIFF")  # of the accepted formats, those that may be films or have pages
+_SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+
+
+class BadImage(BadInput):
+    """Bytes that are no image we can use; the text is the reason."""
+
+
+def load_image(data: bytes) -> Image.Image:
+    """The image in ``data``, in its own size, mode "L" or "RGB", as a person would see it.
+
+    JPEG, PNG, BMP, WebP, TIFF and PPM, told by content. EXIF orientation is applied, transparency is laid on white,
+    CMYK and palettes become RGB, 16 bits are scaled to 8. Raises BadImage with the reason.
+    """
+    if not data:
+        raise BadImage("it is empty")
+    if len(data) > MAX_BYTES:
+        raise BadImage(f"it has {len(data) / 1e6:.0f} MB, more than the limit of {MAX_BYTES / 1e6:.0f} MB")
+    kind = _format(data)
+    _check_pixels(_webp_size(data) if kind == "WEBP" else None)
+    try:
+        # The format's own class rather than Image.open: it does not guess, and our limit is the only one.
+        Image.init()
+        image = Image.OPEN[kind][0](io.BytesIO(data), "")
+        _check_pixels(image.size)
+        frames = getattr(image, "n_frames", 1) if kind in _MANY_FRAMES else 1
+        if frames == 1:
+            image.load()
+            return _plain(image, kind)
+    except (BadImage, MemoryError):
+        raise
+    except Exception as error:  # decoders raise whatever comes to them on damaged bytes
+        raise BadImage(f"it is damaged or truncated: {str(error) or type(error).__name__}") from error
+    raise BadImage(f"it has {frames} frames or pages; give a file each")
+
+
+def to_form(image: Image.Image, form: Form) -> np.ndarray:
+    """``image`` (mode "L" or "RGB") -> (side, side, channels) uint8: the whole image scaled, then grey or RGB.
+
+    Pillow's bilinear filter, antialiased, the aspect not kept; grey is the luma 0.299 R + 0.587 G + 0.114 B.
+    """
+    if image.mode not in ("L", "RGB"):
+        raise ValueError(f"an image of mode {image.mode}: load_image gives L or RGB")
+    if image.size != (form.side, form.side):
+        image = image.resize((form.side, form.side), Image.Resampling.BILINEAR)
+    mode = "L" if form.channels == 1 else "RGB"
+    if image.mode != mode:
+        image = image.convert(mode)
+    return np.asarray(image).reshape(form.side, form.side, form.channels)
+
+
+def encode(pixels: np.ndarray, form: Form) -> bytes:
+    """``pixels``: (side, side, channels) uint8 -> PNG without compression, or JPEG of the form's quality."""
+    if pixels.shape != (form.side, form.side, form.channels) or pixels.dtype != np.uint8:
+        raise ValueError(f"{pixels.dtype} pixels of shape {pixels.shape} are not {form}")
+    if form.quality is None:
+        return stored_png.encode(pixels)
+    file = io.BytesIO()
+    subsampling = {} if form.channels == 1 else {"subsampling": 0 if form.quality >= 95 else 2}
+    Image.fromarray(pixels[..., 0] if form.channels == 1 else pixels).save(
+        file, "JPEG", quality=form.quality, **subsampling)
+    return file.getvalue()
+
+
+def decode_stored(data: bytes | memoryview, form: Form) -> np.ndarray:
+    """The pixels of a stored image: (channels, side, side) uint8. Raises ValueError for anything but exactly ``form``.
+
+    The size stands in the header, so that no claim of another size is ever believed. Safe in threads.
+    """
+    if form.quality is None:
+        return _decode_png(data, form)
+    return _decode_jpeg(data, form)
+
+
+def _decode_png(data: bytes | memoryview, form: Form) -> np.ndarray:
+    pixels = stored_png.decode(data, form.side, form.channels)
+    if pixels is not None:
+        return pixels
+    head = stored_png.header(form.side, form.channels)
+    if bytes(data[:len(head)]) != head:
+        raise ValueError(f"it begins with {bytes(data[:len(head)])[:29]!r}, not with the header of that PNG")
+    try:
+        image = load_image(bytes(data))  # written by somebody else
+    except BadImage as error:
+        raise ValueError(str(error)) from None
+    return np.ascontiguousarray(to_form(image, form).transpose(2, 0, 1))
+
+
+def _decode_jpeg(data: bytes | memoryview, form: Form) -> np.ndarray:
+    shape = _jpeg_shape(data)
+    if shape != (8, form.side, form.side, form.channels):
+        raise ValueError(f"its header says {shape[3]} channels of {shape[2]} x {shape[1]} pixels, {shape[0]} bits"
+                         if shape else "it is no JPEG")
+    import torch
+
+    try:
+        # A copy, since torch warns of buffers that can't be written to.
+        pixels = torchvision().io.decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8)).numpy()
+    except RuntimeError as error:
+        raise ValueError(str(error).rpartition(", ")[2]) from None
+    return np.ascontiguousarray(pixels)
+
+
+def _jpeg_shape(data: bytes | memoryview) -> tuple[int, int, int, int] | None:
+    """(bits, height, width, components) of a JPEG's frame header, or None."""
+    if bytes(data[:2]) != b"\xff\xd8":
+        return None
+    place = 2
+    while place + 10 <= len(data) and data[place] == 0xFF:
+        marker, length = data[place + 1], data[place + 2] << 8 | data[place + 3]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return struct.unpack_from(">BHHB", data, place + 4)
+        place += 2 + length
+    return None
+
+
+def _format(data: bytes) -> str:
+    for kind, signature in _SIGNATURES:
+        if data.startswith(signature):
+            return kind
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    known = "JPEG, PNG, BMP, WebP, TIFF and PPM images are read"
+    if data[:4] == b"GIF8":
+        raise BadImage(f"it is a GIF; {known}")
+    if data[4:8] == b"ftyp":
+        raise BadImage(f"it is a {data[8:12].decode('ascii', 'replace').strip()} file (HEIC, AVIF or film); {known}")
+    raise BadImage(f"it is no image of a known kind (it begins with {data[:8]!r}); {known}")
+
+
+def _check_pixels(size: tuple[int, int] | None) -> None:
+    if size is not None and size[0] * size[1] > MAX_PIXELS:
+        raise BadImage(f"it claims {size[0]} x {size[1]} pixels, more than the limit of {MAX_PIXELS // 10**6} million")
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height: Pillow's WebP class makes room for the whole canvas before it can be asked."""
+    kind, body = data[12:16], data[20:30]
+    if len(body) < 10:
+        return None
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF
+
+
+def _plain(image: Image.Image, kind: str) -> Image.Image:
+    """Upright, mode L or RGB."""
+    ImageOps.exif_transpose(image, in_place=True)  # an orientation that is not 2 to 8 changes nothing
+    if image.mode in _SIXTEEN_BITS or (image.mode == "I" and kind == "PPM"):
+        values = np.clip(np.asarray(image), 0, 0xFFFF).astype(np.uint32)
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise BadImage("its pixels are 32-bit numbers, whose range nobody states; give 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode in ("L", "RGB"):
+        return image
+    return image.convert("RGB")
