@@ -1,0 +1,95 @@
+"""What every raw source of images is: named items by split and class, each read when it is asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, Protocol
+
+import numpy as np
+from PIL import Image
+
+from ...errors import BadInput, nearest
+
+RawSplit = Literal["train", "test"]
+TRAIN_AND_TEST: tuple[RawSplit, RawSplit] = ("train", "test")
+_LONGEST_ID = 80  # characters; the names of members in a plain tar file have at most 100
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An image of a source. ``read()`` gives it in mode "L" or "RGB", or raises BadImage with the reason."""
+
+    split: RawSplit
+    class_id: str
+    name: str  # unique in the source; printable
+    read: Callable[[], Image.Image]
+
+
+class Source(Protocol):
+    """Images by split and class. Every implementation passes ``tests/contracts/test_sources.py``."""
+
+    where: str  # for messages
+    classes: Mapping[str, str]  # id -> display name, in the canonical order
+
+    def items(self, split: RawSplit, class_id: str) -> Iterator[Item]:
+        """The images of a class, by name; none where the class lacks the split. Nothing is decoded."""
+        ...
+
+
+class ArraySource:
+    """Images that are already pixels: idx files, the batches of CIFAR, the bundled digits."""
+
+    def __init__(self, where: str, classes: Mapping[str, str],
+                 arrays: Mapping[RawSplit, tuple[np.ndarray, np.ndarray]], names: Mapping[RawSplit, str]) -> None:
+        """``arrays[split]``: images (n, H, W) or (n, H, W, 3) uint8, and the places of their classes (n,) int.
+
+        ``names[split]``: what stands before the number of an image in its name.
+        """
+        self.where, self.classes = where, dict(classes)
+        self._arrays, self._names = arrays, names
+        self._places = {class_id: place for place, class_id in enumerate(classes)}
+
+    def items(self, split: RawSplit, class_id: str) -> Iterator[Item]:
+        if split not in self._arrays:
+            return
+        images, places = self._arrays[split]
+        width = max(5, len(str(len(images) - 1)))
+        for index in np.flatnonzero(places == self._places[class_id]):
+            yield Item(split, class_id, f"{self._names[split]}{index:0{width}d}", partial(_image, images, index))
+
+
+def _image(images: np.ndarray, index: int) -> Image.Image:
+    return Image.fromarray(np.asarray(images[index]))
+
+
+def slug(name: str) -> str:
+    """``name`` as a class id: in lower case, whatever is not a letter, digit, ``-`` or ``_`` becomes ``_``."""
+    return re.sub(r"[^a-z0-9_-]", "_", name.lower())
+
+
+def name_classes(folders: Iterable[str], known: Mapping[str, str], where: str) -> dict[str, str]:
+    """The class id of each folder name.
+
+    With ``known`` classes a folder may be named as the id or the display name, in any case. Without, ids follow from
+    the names. Raises BadInput for a name that is no known class, and where two folders would be one class.
+    """
+    by_slug = {slug(text): class_id for class_id, display in known.items() for text in (display, class_id)}
+    found: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for folder in folders:
+        class_id = slug(folder)
+        if known:
+            if class_id not in by_slug:
+                raise BadInput(f"{where}: {folder!r} is none of the recipe's classes{nearest(class_id, by_slug)}; "
+                               f"these are: {', '.join(known)}")
+            class_id = by_slug[class_id]
+        if len(class_id) > _LONGEST_ID:
+            raise BadInput(f"{where}: the folder {folder!r} has a name of more than {_LONGEST_ID} characters")
+        if class_id in taken:
+            raise BadInput(f"{where}: the folders {taken[class_id]!r} and {folder!r} would both be class {class_id!r}: "
+                           f"rename one")
+        taken[class_id], found[folder] = folder, class_id
+    return found
