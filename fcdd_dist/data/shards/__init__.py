@@ -1,0 +1,1 @@
+"""Shards: tar files of stored images with a record in the manifest. ``write`` makes them, ``read`` gives them back."""

@@ -1,0 +1,71 @@
+"""Samples into tar files of a bounded size, byte for byte the same each time."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+
+from ...errors import Conflict
+from ...storage import Store
+from ..manifest import Part, Shard
+from .spool import Spooled
+from .statistics import Tally
+
+MAX_SAMPLES = 512
+MAX_BYTES = 32 << 20
+_TAR_BLOCK, _TAR_RECORD = 512, 10240
+
+
+class PartWriter:
+    """Writes the shards of one class of one split."""
+
+    def __init__(self, store: Store, folder: str, extension: str, pixels: int, standing: Mapping[str, str]) -> None:
+        """``folder``: ``<split>/<class>``; ``pixels``: of an image, a channel.
+
+        ``standing``: sha256 by key of shards that a manifest in ``store`` already names; they are never changed.
+        """
+        self._store, self._folder, self._extension, self._standing = store, folder, extension, standing
+        self._tally = Tally(pixels)
+        self._shards: list[Shard] = []
+        self._begin()
+
+    def add(self, key: str, sample: Spooled) -> None:
+        size = sum(_TAR_BLOCK + _padded(len(member)) for member in (sample.image, sample.meta))
+        if self._samples == MAX_SAMPLES or (self._samples and self._size + size > MAX_BYTES):
+            self._finish()
+            self._begin()
+        self._tar.write({"__key__": key, self._extension: sample.image, "json": sample.meta})
+        self._tally.add(sample.row)
+        self._samples += 1
+        self._size += size
+
+    def close(self) -> Part | None:
+        """The record of all shards, or None where no sample was added."""
+        if self._samples:
+            self._finish()
+        return Part(shards=tuple(self._shards), statistics=self._tally.statistics()) if self._shards else None
+
+    def _begin(self) -> None:
+        from webdataset import TarWriter
+
+        self._file = io.BytesIO()
+        # Without a fixed time webdataset writes extra headers of the pax format, and each run other bytes.
+        self._tar = TarWriter(self._file, user="", group="", mode=0o444, mtime=0, encoder=False)
+        self._samples, self._size = 0, _TAR_RECORD
+
+    def _finish(self) -> None:
+        self._tar.close()
+        data = self._file.getvalue()
+        key = f"{self._folder}/{len(self._shards):06d}.tar"
+        sha256 = hashlib.sha256(data).hexdigest()
+        if key not in self._standing:
+            self._store.write(key, data)
+        elif self._standing[key] != sha256:
+            raise Conflict(f"{self._store.url} is a data set of other images or settings: delete it, or choose "
+                           f"another place")
+        self._shards.append(Shard(key=key, samples=self._samples, bytes=len(data), sha256=sha256))
+
+
+def _padded(size: int) -> int:
+    return -(-size // _TAR_BLOCK) * _TAR_BLOCK

@@ -1,0 +1,155 @@
+"""Raw images into a data set: decoded, scaled and encoded once; shards first, the manifest last.
+
+Memory is flat, and the result is the same bytes each time: a sharding that was killed is simply started again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from ...errors import BadInput, Conflict, NotFound, nearest
+from ...experiment import Form
+from ...recipes import recipe as find_recipe
+from ...storage import Store
+from ..manifest import EXPOSURE, MANIFEST, ClassName, Manifest, Part, load_manifest
+from ..sources import BUNDLED, TRAIN_AND_TEST, Source, open_exposure, open_source
+from ..sources.source import slug
+from .spool import Spool, exposure_target, nominal_target, set_aside
+from .writing import Progress, Writing, versions
+
+
+def shard(recipe: str, source: str | None, out: Store, *, exposure: str | None = None,
+          classes: Iterable[str] | None = None, exclude: Iterable[str] = (), form: Form | None = None,
+          allow_bad: int | None = None, download: bool = False, progress: Progress | None = None) -> Manifest:
+    """Writes the data set of ``recipe`` from the folder ``source`` into ``out``; its manifest.
+
+    ``exposure``: a folder of images for outlier exposure, which become the data set's default exposure set without
+    the classes in ``exclude``; bundled data bring their own. ``classes``: ids or names, all if None. ``allow_bad``:
+    how many images of a split may be left out; max(3, 0.1 %) if None. Raises BadInput, before anything is written
+    where that can be known, and Conflict where ``out`` is a data set already.
+    """
+    form = form or find_recipe(recipe).form
+    _refuse_standing(out)
+    nominal = open_source(source, recipe, download=download)
+    chosen = _choose(nominal, classes)
+    beside = out.at(EXPOSURE)
+    if exposure is not None or recipe in BUNDLED:
+        outliers = open_exposure(exposure, recipe, download=download)
+        _write_exposure(recipe, outliers, beside, form, tuple(exclude), allow_bad, progress, _standing(beside))
+    elif tuple(exclude):
+        raise BadInput("exclude names classes of exposure images: give a folder of these, too (--exposure PATH)")
+    elif recipe == "folder" and _standing(beside) is None:
+        raise BadInput("a folder of one's own needs exposure images (--exposure PATH): without any anomalies the best "
+                       "detector is one that calls everything normal")
+    writing = Writing(out, form, allow_bad, progress, {})
+    splits: dict[str, dict[str, Part]] = {"train": {}, "holdout": {}, "test": {}}
+    totals = {split: sum(_count(nominal, split, class_id) for class_id in chosen) for split in TRAIN_AND_TEST}
+    for class_id in chosen:
+        for split in TRAIN_AND_TEST:
+            with Spool(form.channels) as spool:
+                found = writing.fill(spool, nominal.items(split, class_id), split, class_id, totals[split])
+                if split == "train" and found and not len(spool):
+                    raise BadInput(f"{nominal.where}: class {class_id!r} has no train image that can be used")
+                held = set_aside(spool, nominal_target(len(spool)) if split == "train" else 0)
+                for name, where in ((split, ~held), ("holdout", held)):
+                    part = writing.part(spool, np.flatnonzero(where), name, class_id, range(len(spool)))
+                    if part is not None:
+                        splits[name][class_id] = part
+    present = [c for c in chosen if any(c in parts for parts in splits.values())]
+    return writing.commit(Manifest(
+        kind="nominal", recipe=recipe, form=form, splits={split: parts for split, parts in splits.items() if parts},
+        classes=tuple(ClassName(id=c, name=nominal.classes[c]) for c in present),
+        left_out=tuple(writing.left_out), content=writing.content, versions=versions()))
+
+
+def shard_exposure(like: str, source: str | None, out: Store, *, exclude: Iterable[str] = (), form: Form | None = None,
+                   allow_bad: int | None = None, download: bool = False, progress: Progress | None = None) -> Manifest:
+    """Writes an exposure set by itself, in the form of the recipe ``like``; its manifest. Raises as ``shard`` does."""
+    form = form or find_recipe(like).form
+    _refuse_standing(out)
+    outliers = open_exposure(source, like, download=download)
+    return _write_exposure(like, outliers, out, form, tuple(exclude), allow_bad, progress, None)
+
+
+def _write_exposure(like: str, source: Source, out: Store, form: Form, exclude: tuple[str, ...],
+                    allow_bad: int | None, progress: Progress | None, standing: Manifest | None) -> Manifest:
+    """One class, shuffled: in the order of the hashes of the pixels. The training images, or test ones if all are."""
+    excluded = _excluded(source, exclude)
+    used = [class_id for class_id in source.classes if class_id not in excluded]
+    split = next((split for split in TRAIN_AND_TEST if any(_count(source, split, c) for c in used)), None)
+    if split is None:
+        raise BadInput(f"{source.where} has no exposure images" + (" besides the excluded ones" if excluded else ""))
+    writing = Writing(out, form, allow_bad, progress, _sums(standing))
+    splits: dict[str, dict[str, Part]] = {}
+    with Spool(form.channels) as spool:
+        total = sum(_count(source, split, c) for c in used)
+        for class_id in used:
+            writing.fill(spool, source.items(split, class_id), EXPOSURE, class_id, total)
+        if not len(spool):
+            raise BadInput(f"{source.where} has no exposure image that can be used")
+        order, _ = spool.by_digest()
+        numbers = np.empty(len(order), int)
+        numbers[order] = np.arange(len(order))
+        held = set_aside(spool, exposure_target(len(spool)))
+        for name, where in (("train", ~held), ("holdout", held)):
+            part = writing.part(spool, order[where[order]], name, EXPOSURE, numbers)
+            if part is not None:
+                splits[name] = {EXPOSURE: part}
+    return writing.commit(Manifest(
+        kind="exposure", recipe=like, form=form, classes=(ClassName(id=EXPOSURE, name=EXPOSURE),), splits=splits,
+        left_out=tuple(writing.left_out), excluded=tuple(sorted(excluded)), content=writing.content,
+        versions=versions()))
+
+
+def _choose(source: Source, classes: Iterable[str] | None) -> list[str]:
+    """The ids of the wanted classes in the source's order; at least one has train images."""
+    if classes is None:
+        chosen = list(source.classes)
+    else:
+        wanted = [_find_class(source, name) for name in classes]
+        chosen = [class_id for class_id in source.classes if class_id in wanted]
+    if not any(_count(source, "train", class_id) for class_id in chosen):
+        raise BadInput(f"{source.where} has no train images" + ("" if classes is None else f" of {', '.join(chosen)}"))
+    return chosen
+
+
+def _excluded(source: Source, exclude: tuple[str, ...]) -> set[str]:
+    return {_find_class(source, name) for name in exclude}
+
+
+def _find_class(source: Source, name: str) -> str:
+    for class_id, display in source.classes.items():
+        if name in (class_id, display) or slug(name) == class_id:
+            return class_id
+    known = list(source.classes)
+    shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
+    raise BadInput(f"{source.where} has no class {name!r}{nearest(name, known)}; it has: {shown}")
+
+
+def _count(source: Source, split: str, class_id: str) -> int:
+    return sum(1 for _ in source.items(split, class_id))
+
+
+def _refuse_standing(out: Store) -> None:
+    if _has_manifest(out):
+        raise Conflict(f"{out.url} is a data set already: choose another place, or delete it first")
+
+
+def _standing(store: Store) -> Manifest | None:
+    """An exposure set that a killed sharding, or somebody, has left there; what it names is never changed."""
+    return load_manifest(store) if _has_manifest(store) else None
+
+
+def _sums(manifest: Manifest | None) -> dict[str, str]:
+    return {} if manifest is None else {shard.key: shard.sha256 for parts in manifest.splits.values()
+                                        for part in parts.values() for shard in part.shards}
+
+
+def _has_manifest(store: Store) -> bool:
+    try:
+        store.size(MANIFEST)
+    except NotFound:
+        return False
+    return True
