@@ -1,0 +1,34 @@
+"""Score a data set's test images with a trained detector.
+
+Takes a run (its last checkpoint) or a checkpoint, and the data set that it was trained on or another of the same
+recipe and form. Prints AUROC and average precision, exact and from all scores, also per kind of anomaly.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from .options import add_json, figures, place, show
+
+EXAMPLES = """\
+examples:
+  fcdd-dist evaluate runs/fmnist-trouser-s0-0123abcd --data data/fmnist
+  fcdd-dist evaluate runs/screws/checkpoints/epoch-000120 --data data/screws --json
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", metavar="RUN|CHECKPOINT", help="a run's folder, or one of its checkpoints")
+    parser.add_argument("--data", metavar="URL", required=True, help="the data set")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..evaluation.evaluate import evaluate
+    from ..training.progress import Console
+
+    result = evaluate(place(options.target), place(options.data), say=Console())
+    flagged = [f"flagged            {portion:.1%} of {name} images" for name, portion in
+               result.get("flagged", {}).items()]
+    show(result, figures(result) + flagged, options.json)
+    return 0

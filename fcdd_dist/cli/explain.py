@@ -1,0 +1,41 @@
+"""Show where your own images look abnormal, and how much.
+
+Writes a picture for every image, the image beside its heatmap, and scores.csv with path, score and label (1 where the
+score is above the detector's threshold; empty where it has none). Images that can't be read are named, the others go
+on, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from .options import add_json, place, show
+
+EXAMPLES = """\
+examples:
+  fcdd-dist explain runs/screws photo.jpg --out explained
+  fcdd-dist explain runs/screws 'incoming/**/*.png' returned/ --out explained --raw
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a run's folder for its last one")
+    parser.add_argument("images", metavar="IMAGE|FOLDER", nargs="+", help="images, folders of images, or globs")
+    parser.add_argument("--out", metavar="DIR", required=True, help="where pictures and scores.csv go")
+    parser.add_argument("--raw", action="store_true", help="write the maps, too, as float32 .npy files")
+    parser.add_argument("--colour", metavar="MAP", default="jet",
+                        help="matplotlib's name of the heatmap's colours (default: jet, as in the paper)")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..evaluation.explain import explain
+    from ..training.progress import Console
+
+    out = place(options.out)
+    failed = explain(place(options.checkpoint), [place(image) for image in options.images], out, raw=options.raw,
+                     colour=options.colour, say=Console())
+    show({"out": out, "failed": failed},
+         [f"pictures and scores.csv are in {out}"] + ([f"{failed} images could not be read"] if failed else []),
+         options.json)
+    return 1 if failed else 0

@@ -1,0 +1,89 @@
+"""Kinds of options that several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+
+from ..errors import BadInput
+from ..storage import absolute
+
+
+def in_job() -> bool:
+    """Whether this is the entry point of a submitted Ray job, which runs in a folder of its own."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def place(text: str) -> str:
+    """A URL or a path, made absolute. Raises BadInput for a relative path inside a submitted job."""
+    if in_job() and "://" not in text and not os.path.isabs(os.path.expanduser(text)):
+        raise BadInput(f"{text!r} is relative, and a submitted job runs in a folder that goes when it ends: give an "
+                       f"absolute path")
+    return absolute(text)
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """A whole number from ``least``."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+        if number < least:
+            raise argparse.ArgumentTypeError(f"{number} is less than {least}")
+        return number
+
+    return read
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return number
+
+
+def names(text: str) -> tuple[str, ...]:
+    """``A,B``: names between commas."""
+    found = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} names nothing")
+    return found
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="write the result to stdout as JSON")
+
+
+def show(result: dict, lines: list[str], as_json: bool) -> None:
+    """The result of a verb, on stdout."""
+    print(json.dumps(result, indent=1) if as_json else "\n".join(lines))
+
+
+def figure(value: float | None, why: str | None = None) -> str:
+    """A figure of a result, or why there is none."""
+    return f"{value:.4f}" if value is not None else f"none ({why})" if why else "none"
+
+
+def figures(result: dict) -> list[str]:
+    """The lines of a result that people look for first."""
+    lines = [f"AUROC              {figure(result['auroc'], result.get('why_null'))}",
+             f"average precision  {figure(result['average_precision'])}"]
+    kinds = result.get("per_kind") or {}
+    if len(kinds) > 1:
+        width = max(len(kind["name"]) for kind in kinds.values())
+        lines += [f"  against {kind['name']:{width}}  AUROC {figure(kind['auroc'])}  ({kind['images']} images)"
+                  for kind in kinds.values()]
+    threshold = result.get("threshold")
+    if threshold and threshold["value"] is not None:
+        lines.append(f"threshold          {threshold['value']:.4g} ({threshold['how']})")
+    elif threshold:
+        lines.append(f"threshold          none ({threshold['how']})")
+    return lines

@@ -1,0 +1,31 @@
+"""Make a page that shows a run: curves, scores, heatmaps, figures.
+
+Writes report.html, one page that needs nothing beside it, and report.md into the run's folder, from what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from .options import add_json, place, show
+
+EXAMPLES = """\
+examples:
+  fcdd-dist report runs/fmnist-trouser-s0-0123abcd
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", metavar="RUN", help="a run's folder")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..evaluation.report import write_report
+    from ..storage import open_store
+
+    run_ = open_store(place(options.target))
+    write_report(run_)
+    pages = [f"{run_.url}/report.html", f"{run_.url}/report.md"]
+    show({"pages": pages}, pages, options.json)
+    return 0

@@ -1,0 +1,101 @@
+"""Turn images into a data set: checked, scaled and stored in shards.
+
+Reads what you have (idx files, class folders, CIFAR batches, ...), does once what need not be done in every epoch, and
+writes webdataset shards with a manifest that vouches for every byte. Images that can't be read are left out and named.
+
+RECIPE is a data set we know (digits, fmnist, cifar10), or folder for your own images. Outlier exposure, the other
+images that the objective needs, comes from --exposure and goes into OUT/exposure; `shard exposure` writes an exposure
+set by itself, to be shared by many data sets of one recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import BadInput
+from .options import add_json, names, place, show, whole
+
+EXAMPLES = """\
+examples:
+  fcdd-dist shard digits --out data/digits
+  fcdd-dist shard fmnist --source fashion-mnist --exposure emnist --out data/fmnist
+  fcdd-dist shard cifar10 --source cifar-10-batches-py --exposure cifar100 --download --out data/cifar10
+  fcdd-dist shard folder --source screws --exposure ~/Pictures --form jpeg95-240-rgb --out data/screws
+  fcdd-dist shard exposure --like fmnist --source other-images --out data/exposure
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="digits, fmnist, cifar10 or folder; or exposure, with --like")
+    parser.add_argument("--source", metavar="PATH", help="the images as you have them (digits need none)")
+    parser.add_argument("--exposure", metavar="PATH", help="images for outlier exposure, not of any class to be found")
+    parser.add_argument("--like", metavar="RECIPE", help="with `shard exposure`: the recipe that it is for")
+    parser.add_argument("--out", metavar="URL", required=True, help="where the data set goes; must hold none yet")
+    parser.add_argument("--classes", metavar="all|A,B", type=names, default=None,
+                        help="only these classes (default: all that the source has)")
+    parser.add_argument("--exclude", metavar="A,B|FILE", default=None,
+                        help="classes to leave out of the exposure: names, or a file with a name a line")
+    parser.add_argument("--form", metavar="FORM", default=None,
+                        help="how images are stored, such as png-32-rgb or jpeg95-240-rgb (default: the recipe's)")
+    parser.add_argument("--allow-bad", metavar="N", type=whole(0), default=None,
+                        help="images of a split that may be unreadable (default: 0.1 %%, at least 3)")
+    parser.add_argument("--download", action="store_true",
+                        help="let torchvision download what --source or --exposure lacks")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..data.shards.write import shard, shard_exposure
+    from ..experiment import Form
+    from ..recipes import recipe
+    from ..storage import open_store
+    from ..training.progress import Console
+
+    exposure_only = options.recipe == "exposure"
+    _check(options, exposure_only)
+    like = recipe(options.like if exposure_only else options.recipe).name
+    console = Console()
+    settings = {"form": Form.parse(options.form) if options.form else None, "exclude": _excluded(options.exclude),
+                "allow_bad": options.allow_bad, "download": options.download, "progress": console.live}
+    out, source = open_store(place(options.out)), options.source and place(options.source)
+    try:
+        if exposure_only:
+            manifest = shard_exposure(like, source, out, **settings)
+        else:
+            exposure = options.exposure and place(options.exposure)
+            classes = None if options.classes in (None, ("all",)) else options.classes
+            manifest = shard(like, source, out, exposure=exposure, classes=classes, **settings)
+    finally:
+        console.close()
+    counts = {split: sum(part.samples for part in parts.values()) for split, parts in manifest.splits.items()}
+    result = {"out": out.url, "id": manifest.id, "form": str(manifest.form), "counts": counts,
+              "classes": [entry.id for entry in manifest.classes],
+              "left_out": [entry.model_dump() for entry in manifest.left_out]}
+    lines = [f"data set {out.url}",
+             f"{len(manifest.classes)} classes, stored as {manifest.form}",
+             *(f"{count:>9,} images in {split}" for split, count in counts.items()),
+             *(f"left out {entry.source}: {entry.reason}" for entry in manifest.left_out[:10])]
+    if len(manifest.left_out) > 10:
+        lines.append(f"left out {len(manifest.left_out) - 10} more; the manifest names them")
+    show(result, lines, options.json)
+    return 0
+
+
+def _check(options: argparse.Namespace, exposure_only: bool) -> None:
+    if exposure_only:
+        if options.like is None:
+            raise BadInput("`shard exposure` needs --like RECIPE: the recipe whose nominal images it goes with")
+        for flag in ("exposure", "classes"):
+            if getattr(options, flag) is not None:
+                raise BadInput(f"--{flag} has no meaning with `shard exposure`: its images come from --source")
+    elif options.like is not None:
+        raise BadInput("--like goes with `shard exposure`")
+
+
+def _excluded(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    if "," not in text and (path := Path(text).expanduser()).is_file():
+        return names(",".join(path.read_text().splitlines()))
+    return names(text)

@@ -1,0 +1,160 @@
+"""Train a detector for one normal class, on any number of Ray workers.
+
+Needs a data set that `fcdd-dist shard` wrote. Without --address a private Ray starts on this machine and leaves nothing
+behind. A run is a folder STORAGE/NAME; the same command goes on where it stopped, whatever stopped it, and says so
+when there is nothing left to do. The number of workers is no part of the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import BadInput, NotFound
+from ..storage import open_store
+from ..training.progress import duration
+from .options import add_json, figures, place, share, show, whole
+
+if TYPE_CHECKING:
+    from ..experiment import Experiment
+    from ..run import Job
+
+EXAMPLES = """\
+examples:
+  fcdd-dist train fmnist --data data/fmnist --nominal trouser --storage runs
+  fcdd-dist train cifar10 --data data/cifar10 --nominal ship --storage runs --workers 2 --epochs 40 \\
+      --set schedule.shorten=15
+  fcdd-dist train folder --data data/screws --nominal good --storage runs --name screws --set optimizer.lr=0.0005
+  ray job submit --working-dir . -- python jobs/train.py fmnist --data /data/fmnist --nominal trouser --storage /runs
+"""
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*")
+_CPU_FLAGS = ("avx512_bf16", "amx_bf16")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="digits, fmnist, cifar10 or folder")
+    parser.add_argument("--data", metavar="URL", required=True, help="the data set")
+    parser.add_argument("--nominal", metavar="CLASS", required=True, help="the class that is normal, by id or name")
+    parser.add_argument("--storage", metavar="URL", required=True, help="where runs are kept")
+    parser.add_argument("--name", metavar="NAME", help="of the run (default: RECIPE-CLASS-sSEED-HASH)")
+    parser.add_argument("--exposure", metavar="URL", help="another exposure set than DATA/exposure")
+    add_json(parser)
+
+    what = parser.add_argument_group("what is computed (part of the run's identity, but for --epochs)")
+    what.add_argument("--seed", metavar="S", type=int, default=0,
+                      help="of weights, order and augmentation (default: 0)")
+    what.add_argument("--epochs", metavar="N", type=whole(1),
+                      help="to train (default: the recipe's); the schedule stays as it is, so that 3 and then 6 are 6")
+    what.add_argument("--precision", choices=("auto", "bf16", "float32"), default="auto",
+                      help="of the net; auto: bf16 where GPUs or this CPU are fast at it (default: auto)")
+    what.add_argument("--protocol", choices=("holdout", "paper"), default="holdout",
+                      help="paper: train on all images, as published; then no threshold can be chosen (default: "
+                      "holdout)")
+    what.add_argument("--set", metavar="PATH=VALUE", action="append", default=[], dest="settings",
+                      help="any other field of the experiment, such as optimizer.lr=0.001; may be repeated")
+
+    where = parser.add_argument_group("where it runs (no part of the result)")
+    where.add_argument("--workers", metavar="N|N-M", default="1",
+                       help="how many; a range takes what a cluster has and grows (default: 1)")
+    where.add_argument("--threads", metavar="N", type=whole(1),
+                       help="CPUs of a worker (default: an equal share of this machine; 1 on a cluster)")
+    where.add_argument("--gpus-per-worker", metavar="N", type=whole(0),
+                       help="default: 1 where this machine has GPUs, else 0")
+    where.add_argument("--address", metavar="ADDRESS", help="of a Ray cluster (default: RAY_ADDRESS, or a private Ray)")
+    where.add_argument("--max-failures", metavar="N", type=whole(0), default=3,
+                       help="crashes of workers that are survived (default: 3)")
+    where.add_argument("--checkpoint-every", metavar="SECONDS", type=whole(1), default=60,
+                       help="at least so often, and at the end (default: 60)")
+    where.add_argument("--budget", metavar="SHARE", type=share, default=0.05,
+                       help="of held-out normal images that the threshold may flag (default: 0.05)")
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..cluster.placement import Placement
+    from ..cluster.train import train
+    from ..training.progress import Console
+
+    console = Console()
+    placement = Placement.parse(options.workers, cpus=options.threads, gpus=options.gpus_per_worker,
+                                max_failures=options.max_failures)
+    wanted = job(options, placement.gpus > 0, console)
+    try:
+        result = {"run": wanted.run, **train(wanted, placement, options.address, console, console.live)}
+    finally:
+        console.close()
+    show(result, [f"run                {result['run']}", *figures(result),
+                  f"trained            {result['epochs']} epochs in {duration(result['seconds'])}, "
+                  f"{result['images_per_s']:,.0f} images/s"], options.json)
+    return 0
+
+
+def job(options: argparse.Namespace, gpus: bool, say: Callable[[str], None]) -> Job:
+    """The job that the options mean, with its name. Raises BadInput."""
+    from ..recipes import recipe
+    from ..run import Job, prepare
+
+    if options.name is not None and not _NAME.fullmatch(options.name):
+        raise BadInput(f"--name {options.name!r}: write letters, digits, dots, dashes and underlines")
+    experiment = recipe(options.recipe).experiment(options.nominal, options.seed).override(_settings(options))
+    storage = place(options.storage)
+    unnamed = prepare(Job(
+        experiment=experiment, data=place(options.data), exposure=options.exposure and place(options.exposure),
+        run=storage, checkpoint_every_s=float(options.checkpoint_every), threshold_budget=options.budget)).job
+
+    def named(precision: str) -> Job:
+        experiment = unnamed.experiment.override([f"precision={precision}"])
+        name = options.name or default_name(experiment)
+        return unnamed.model_copy(update={"experiment": experiment, "run": f"{storage}/{name}"})
+
+    if options.precision != "auto" or _sets_precision(options.settings):
+        return named(unnamed.experiment.precision)
+    answer, why = auto_precision(gpus)
+    for precision in (answer, "float32" if answer == "bf16" else "bf16"):
+        if precision_of_run(named(precision).run) == precision:  # a resume never answers again
+            answer, why = precision, "as the run has it that is there"
+            break
+    say(f"precision {answer}: {why}")
+    return named(answer)
+
+
+def _settings(options: argparse.Namespace) -> list[str]:
+    """All that differs from the recipe, as overrides; those of --set come last and win."""
+    flags = [] if options.precision == "auto" else [f"precision={options.precision}"]
+    flags += ["data.train_on=train+holdout"] if options.protocol == "paper" else []
+    flags += [] if options.epochs is None else [f"epochs={options.epochs}"]
+    return flags + options.settings
+
+
+def _sets_precision(settings: list[str]) -> bool:
+    return any(setting.partition("=")[0].strip() == "precision" for setting in settings)
+
+
+def default_name(experiment: Experiment) -> str:
+    """``<recipe>-<class>-s<seed>-<8 hex>``: without clock or chance, so that the same command finds its run."""
+    return f"{experiment.data.recipe}-{experiment.data.nominal}-s{experiment.seed}-{experiment.id[:8]}"
+
+
+def auto_precision(gpus: bool, cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, str]:
+    """``bf16`` or ``float32``, and why, for a person."""
+    if gpus:
+        return "bf16", "GPUs are asked for"
+    try:
+        flags = set(cpuinfo.read_text().split())
+    except OSError:
+        return "float32", "this machine does not tell what its CPU can do"
+    found = [flag for flag in _CPU_FLAGS if flag in flags]
+    return ("bf16", f"this CPU has {found[0]}") if found else ("float32", "this CPU has neither avx512_bf16 nor amx")
+
+
+def precision_of_run(run: str) -> str | None:
+    """The precision of the run in a folder; None where there is none that can be read."""
+    from ..run import EXPERIMENT
+
+    try:
+        return json.loads(open_store(run).read(EXPERIMENT))["experiment"]["precision"]
+    except (NotFound, ValueError, KeyError, TypeError):  # a damaged one is refused when it is claimed
+        return None

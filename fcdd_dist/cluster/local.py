@@ -1,0 +1,171 @@
+"""A session of Ray: a private one that nobody else can reach and that leaves nothing behind, or one at an address."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+from ..errors import BadInput
+from .placement import Placement, cores, local_gpus
+
+# What Ray and its workers read from the environment of the process that starts them.
+_QUICK_AND_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",  # else equal lines of ranks are folded
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a report is held until the next poll: 2 s by default
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else prints of workers arrive twice
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # workers without a GPU keep their environment; silences a warning
+}
+_LONGEST_FOLDER = 40  # bytes; Ray puts sockets some 60 bytes further down, and a socket's path has at most 107
+_SHUTDOWN_S = 30.0
+
+
+@contextlib.contextmanager
+def session(address: str | None, placement: Placement, say: Callable[[str], None]) -> Iterator[int]:
+    """Ray for as long as the context lasts; gives the CPUs of a worker.
+
+    Without ``address`` (and RAY_ADDRESS) a private Ray on loopback with at least as many CPUs as ``placement`` takes.
+    With one, that cluster, whose token is taken from where Ray looks for it. Where this process already has Ray, that
+    is used, and left as it is. Raises BadInput where the cluster can't be reached or can't hold the workers.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    with contextlib.ExitStack() as stack:
+        if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+            cpus = placement.cpus or 1
+            _check_room(placement, cpus)
+        elif address:
+            cpus = placement.cpus or 1
+            say(f"connecting to Ray at {address} ...")
+            stack.enter_context(_connected(address))
+            _check_room(placement, cpus)
+        else:
+            cpus = placement.cpus or max(1, cores() // placement.most)
+            stack.enter_context(_private(placement, cpus, say))
+        yield cpus
+
+
+@contextlib.contextmanager
+def _private(placement: Placement, cpus: int, say: Callable[[str], None]) -> Iterator[None]:
+    _check_gpus(placement)
+    wanted, there = placement.most * cpus, cores()
+    if wanted > there:
+        say(f"{placement.most} workers with {cpus} thread{'s' * (cpus > 1)} share {there} core{'s' * (there > 1)}")
+    folder = Path(tempfile.mkdtemp(prefix="fcdd-", dir=_short_folder()))
+    try:
+        token = folder / "token"
+        token.touch(mode=0o600)
+        token.write_text(_token())
+        loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # read at Ray's import: bind all ports to loopback
+                    "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
+                    "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token),
+                    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}  # `uv run` would make Ray pack the working folder
+        with environment(_QUICK_AND_QUIET | loopback, without=("RAY_ADDRESS", "RAY_AUTH_TOKEN")):
+            import ray
+
+            try:
+                ray.init(address="local", num_cpus=max(wanted, there), num_gpus=local_gpus() if placement.gpus else 0,
+                         include_dashboard=False, _node_ip_address="127.0.0.1", _temp_dir=str(folder),
+                         log_to_driver=False, logging_level=logging.ERROR)
+                yield
+            finally:
+                ray.shutdown()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # a process that is still ending may write once more
+
+
+@contextlib.contextmanager
+def _connected(address: str) -> Iterator[None]:
+    has_token = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")) or (
+        Path("~/.ray/auth_token").expanduser().is_file())
+    # Without the mode even the right token is not sent, and Ray only says that it failed to connect.
+    mode = {"RAY_AUTH_MODE": "token"} if has_token and "RAY_AUTH_MODE" not in os.environ else {}
+    with environment(_QUICK_AND_QUIET | mode):
+        import ray
+
+        refusals = (ConnectionError, ValueError, ray.exceptions.RaySystemError, ray.exceptions.AuthenticationError)
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except refusals as error:
+            raise BadInput(_why_not(address, has_token, error)) from None
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _why_not(address: str, has_token: bool, error: Exception) -> str:
+    hint = ("a token is at hand: is it the cluster's, and is the address right?" if has_token else
+            "where it wants a token, give it in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH")
+    first = str(error).strip().partition("\n")[0].rstrip(".")
+    return f"can't connect to Ray at {address}: {first}; {hint}"
+
+
+def _check_gpus(placement: Placement) -> None:
+    wanted, there = placement.least * placement.gpus, local_gpus()
+    if wanted > there:
+        raise BadInput(f"{placement.least} workers with {placement.gpus} GPU each need {wanted}, and this machine has "
+                       f"{there}: use fewer --workers, or --gpus-per-worker 0")
+
+
+def _check_room(placement: Placement, cpus: int) -> None:
+    """Raises BadInput where the nodes that are there can't hold the least number of workers."""
+    import ray
+
+    each = placement.resources(cpus)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    room = sum(int(min(node.get(name, 0) // amount for name, amount in each.items())) for node in nodes)
+    if room < placement.least:
+        shown = ", ".join(f"{amount:g} {name}" for name, amount in each.items())
+        largest = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes[:8])
+        raise BadInput(f"{placement.least} workers with {shown} each have no room: the cluster's nodes hold {room} "
+                       f"({largest})")
+
+
+def nodes() -> int:
+    """The living nodes of the Ray that this process is connected to."""
+    import ray
+
+    return sum(node["Alive"] for node in ray.nodes())
+
+
+@contextlib.contextmanager
+def environment(values: dict[str, str], without: tuple[str, ...] = ()) -> Iterator[None]:
+    """Sets variables of this process, whose children inherit them; afterwards all is as before.
+
+    A user's own value of a RAY_TRAIN_ variable stands.
+    """
+    before = {name: os.environ.get(name) for name in (*values, *without)}
+    for name in without:
+        os.environ.pop(name, None)
+    for name, value in values.items():
+        if not (name.startswith("RAY_TRAIN_") and before[name] is not None):
+            os.environ[name] = value
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@cache
+def _token() -> str:
+    """One for all sessions of this process: Ray keeps the first that it read."""
+    return secrets.token_hex(32)
+
+
+def _short_folder() -> str:
+    usual = tempfile.gettempdir()
+    return usual if len(os.fsencode(usual)) <= _LONGEST_FOLDER or os.name == "nt" else "/tmp"

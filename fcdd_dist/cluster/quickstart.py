@@ -1,0 +1,67 @@
+"""A first detector from images that come along, by the same steps as every other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..data.manifest import MANIFEST
+from ..recipes import recipe
+from ..run import Job
+from ..storage import Store, open_store
+from .placement import Placement
+from .train import train
+
+_RECIPE, _WORKERS, _REPORT = "digits", 2, "report.html"
+Say = Callable[[str], None]
+
+
+def quickstart(out: str, digit: int, say: Say, live: Say | None = None) -> dict:
+    """Shards, trains, evaluates and reports into the folder ``out``; what is there is not done again.
+
+    Returns the run's result, with ``run`` for where it is.
+    """
+    from ..data.shards.write import shard
+    from ..evaluation.report import write_report
+
+    data, run = f"{out}/data", f"{out}/digit-{digit}"
+    if not _has(open_store(data), MANIFEST):
+        say(f"writing shards of scikit-learn's digits into {data}")
+        shard(_RECIPE, None, open_store(data), progress=live or say)
+    job = Job(experiment=recipe(_RECIPE).experiment(str(digit), 0), data=data, run=run)
+    result = train(job, Placement(_WORKERS, _WORKERS), None, say, live)
+    if not _has(open_store(run), _REPORT):
+        say("writing the report")
+        write_report(open_store(run))
+    return {"run": run, **result}
+
+
+def explanation(result: dict) -> list[str]:
+    """What came out, what it means, and where to look."""
+    run, threshold = result["run"], result["threshold"]["value"]
+    flag = (f"            Scores above {threshold:.3g} are flagged: about {result['threshold']['budget']:.0%} of "
+            f"normal images would be." if threshold is not None else
+            f"            There is no threshold: {result['threshold']['how']}.")
+    return [
+        f"A detector that was shown {result['class_name']!r} as normal, and has never seen the other digits.",
+        "",
+        f"  AUROC {result['auroc']:.3f}   the chance that it finds a random other digit more abnormal than a random "
+        f"{result['nominal']}",
+        "                (0.5 is guessing, 1 is perfect)",
+        f"  average precision {result['average_precision']:.3f}",
+        flag,
+        "",
+        "This is a toy set of 1,797 pictures of 8 x 8 pixels: it shows that everything works, not how good it gets.",
+        "",
+        "Look at",
+        f"  {run}/{_REPORT}    curves, scores and heatmaps on one page",
+        f"  {run}/heatmaps/      where each picture looks abnormal",
+        f"  {run}/result.json    all figures",
+        f"  {run}/scores.csv     a score for every test picture",
+        "",
+        "Use it on pictures of your own, light digits on a dark ground:",
+        f"  fcdd-dist explain {run} PICTURE... --out explained",
+    ]
+
+
+def _has(store: Store, key: str) -> bool:
+    return any(entry.key == key for entry in store.list(key))

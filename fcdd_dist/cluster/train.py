@@ -1,0 +1,199 @@
+"""Training a job by Ray Train workers: the driver's side, from the checks to the result.
+
+What is computed, and every commit, is in ``run.py`` and below. Here are the lease, the workers, what a person sees,
+and how it all ends.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..errors import BadInput, Fault, Interrupted
+from ..run import STOP, Job, Prepared, claim, prepare
+from ..storage import FolderStore, Store, open_store
+from ..storage.lease import Lease
+from ..training.progress import Follower, duration
+from ..world import World
+from . import local
+from .board import Board, follow
+from .placement import Placement
+from .signals import Signals
+
+if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
+
+Say = Callable[[str], None]
+_LOOK_EVERY_S = 0.25
+_COLLECTIVE_TIMEOUT_S = 900  # a rank waits so long for one that neither answers nor is dead
+
+
+def train(job: Job, placement: Placement, address: str | None, say: Say, live: Say | None = None) -> dict:
+    """Trains ``job`` to its end and returns its result; goes on where an earlier run of it stopped.
+
+    ``say`` takes lines, ``live`` (by default ``say``) the newest state of the training. Raises BadInput before
+    anything expensive starts, Conflict where another driver has the run, Interrupted with everything committed after
+    SIGINT or SIGTERM, Fault where workers crashed more often than ``placement`` allows.
+    """
+    World(0, placement.most).lanes(job.experiment.lanes)
+    prepared = prepare(job)
+    claim(prepared)
+    if prepared.done:
+        say(f"run {job.run} is finished: {prepared.result['epochs']} epochs; nothing to do")
+        return prepared.result
+    run = open_store(job.run)
+    with Signals() as signals, Lease.acquire(run, say=say) as lease:
+        claim(prepared)  # once more: now nobody else can
+        for line in prepared.summary:
+            say(line)
+        board = Board(run, lease.attempt)
+        _clear(run, board)
+        try:
+            return _with_ray(prepared, placement, address, lease, board, signals, say, live or say)
+        finally:
+            _clear(run, board)
+
+
+def _with_ray(prepared: Prepared, placement: Placement, address: str | None, lease: Lease, board: Board,
+              signals: Signals, say: Say, live: Say) -> dict:
+    began = time.monotonic()
+    try:
+        with local.session(address, placement, say) as cpus:
+            signals.install()
+            _check_reach(prepared)
+            job = prepared.job.model_copy(update={"attempt": lease.attempt, "threads": cpus})
+            run = open_store(job.run)
+            trainer = _trainer(job, placement, cpus, run)
+            say(f"starting {placement}, {cpus} thread{'s' * (cpus > 1)} each ...")
+            fitting = _Fitting(trainer)
+            fitting.start()
+            return _wait(fitting, _View(board, Follower(run, job.experiment.epochs), began, say, live),
+                         run, lease, signals)
+    except SystemExit as exit_:  # what Ray's own handler of SIGTERM raises while Ray starts
+        raise signals.interrupted("stopped before the workers had begun; the same command starts them") from exit_
+
+
+def _trainer(job: Job, placement: Placement, cpus: int, run: Store) -> TorchTrainer:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.config import LoggingConfig
+
+    from .worker import train_loop
+
+    return TorchTrainer(
+        train_loop, train_loop_config={"job": job.to_json()},
+        torch_config=TorchConfig(backend="nccl" if placement.gpus else "gloo", timeout_s=_COLLECTIVE_TIMEOUT_S),
+        scaling_config=ScalingConfig(num_workers=placement.workers, use_gpu=bool(placement.gpus),
+                                     resources_per_worker=placement.resources(cpus)),
+        run_config=RunConfig(name=f"attempt-{job.attempt:06}", storage_path=f"{run.url}/.ray",
+                             failure_config=FailureConfig(max_failures=placement.max_failures,
+                                                          controller_failure_limit=2),
+                             logging_config=LoggingConfig(log_level="ERROR")))
+
+
+class _Fitting(threading.Thread):
+    """``trainer.fit()`` beside the main thread, which has signals to hear and lines to show."""
+
+    def __init__(self, trainer: TorchTrainer) -> None:
+        super().__init__(name="fit", daemon=True)
+        self._trainer = trainer
+        self.result: dict | None = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.result = self._trainer.fit().return_value
+        except BaseException as error:  # noqa: BLE001 - the main thread raises it
+            self.error = error
+
+
+@dataclass
+class _View:
+    """What a person sees while the workers work."""
+
+    board: Board
+    follower: Follower
+    began: float
+    say: Say
+    live: Say
+    started: float | None = None
+    look: Callable[[], float | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.look = follow(self.board, self.say)
+
+    def update(self) -> None:
+        started = self.look()
+        if started is not None and started != self.started:
+            done = self.follower.epoch
+            if self.started is None:
+                self.say(f"workers ready after {duration(time.monotonic() - self.began)}"
+                         + (f", {done} epochs are done already" if done else ""))
+            else:
+                self.say("a worker was lost: all are back, and go on from the last checkpoint")
+            self.started = started
+        if (line := self.follower.news()) is not None:
+            self.live(line)
+
+
+def _wait(fitting: _Fitting, view: _View, run: Store, lease: Lease, signals: Signals) -> dict:
+    """Until the workers are done: their result. Raises what ended them."""
+    asked = False
+    while fitting.is_alive():
+        signals.patient = view.started is not None  # before that there is nothing to wait for
+        fitting.join(_LOOK_EVERY_S)
+        lease.check()
+        view.update()
+        _raise_failure(view, signals)
+        if signals.first and not asked:
+            asked = True
+            run.write(STOP, json.dumps({"attempt": lease.attempt}).encode())
+            view.say(f"{signals.first.name}: waiting for the workers to commit; once more ends at once")
+    view.update()
+    _raise_failure(view, signals)
+    if fitting.error is not None:
+        _raise_crash(fitting.error, view.say)
+    if fitting.result is None:
+        raise Fault("the workers ended without a result and without a reason: run the same command again")
+    return fitting.result
+
+
+def _raise_failure(view: _View, signals: Signals) -> None:
+    if (failed := view.board.failure()) is None:
+        return
+    error, traceback = failed
+    if isinstance(error, Interrupted):
+        raise signals.interrupted(f"everything is committed, the same command goes on from there ({error})")
+    if traceback:
+        view.say(traceback.rstrip())
+    raise error
+
+
+def _raise_crash(error: BaseException, say: Say) -> None:
+    from ray.train import WorkerGroupError
+
+    if not isinstance(error, WorkerGroupError):
+        raise error
+    say(str(error).rstrip())  # with the workers' tracebacks
+    last = str(next(iter(error.worker_failures.values()))).strip().splitlines()[-1:]
+    raise Fault(f"the workers crashed too often, at last with: {last[0] if last else 'no message'}") from error
+
+
+def _check_reach(prepared: Prepared) -> None:
+    """Raises BadInput where workers on other machines would not see a folder of this one."""
+    if (count := local.nodes()) == 1:
+        return
+    stores = (prepared.data_store, prepared.exposure_store, open_store(prepared.job.run))
+    for store in stores:
+        if isinstance(store, FolderStore):
+            raise BadInput(f"{store.url} is a folder of one machine and the cluster has {count} nodes: put data and "
+                           f"runs into storage that all of them reach")
+
+
+def _clear(run: Store, board: Board) -> None:
+    board.clear()
+    run.delete(STOP)

@@ -1,0 +1,134 @@
+"""What a person sees of a training: lines, and one line that is alive where there is a terminal.
+
+Nothing here knows what a training is but for the lines of ``metrics.jsonl``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TextIO
+
+from ..errors import NotFound
+from ..storage import Store
+from .curves import METRICS
+
+_CLEAR = "\r\x1b[2K"
+_RECENT = 10  # epochs that the remaining time is reckoned by
+
+
+class Console:
+    """Writes lines (call it) and a live line (``live``) to ``stream``, by default standard error.
+
+    On a terminal the live line is redrawn in place. Elsewhere it becomes plain lines, at most one every ``every``
+    seconds, and ``close`` adds the last one.
+    """
+
+    def __init__(self, stream: TextIO | None = None, every: float = 2.0,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._terminal = self._stream.isatty()
+        self._every, self._clock = every, clock
+        self._shown: str | None = None  # the live line that stands on the terminal
+        self._held: str | None = None  # the one that was held back elsewhere
+        self._next = -float("inf")
+
+    def __call__(self, line: str) -> None:
+        shown = self._shown
+        self._wipe()
+        self._write(line + "\n")
+        if shown is not None:
+            self.live(shown)
+
+    def live(self, line: str) -> None:
+        if self._terminal:
+            self._shown = line
+            self._write(_CLEAR + line[:shutil.get_terminal_size().columns - 1])
+        elif self._clock() >= self._next:
+            self._held, self._next = None, self._clock() + self._every
+            self._write(line + "\n")
+        else:
+            self._held = line
+
+    def close(self) -> None:
+        """Leaves the last live line as a line of its own."""
+        if self._shown is not None:
+            self._write("\n")
+        if self._held is not None:
+            self._write(self._held + "\n")
+        self._shown = self._held = None
+
+    def _wipe(self) -> None:
+        if self._shown is not None:
+            self._write(_CLEAR)
+            self._shown = None
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+class Follower:
+    """Reads the epochs of a run as they come in, from its store alone: the training may be anywhere."""
+
+    def __init__(self, run: Store, epochs: int) -> None:
+        self._run, self._epochs = run, epochs
+        self._size = self._bytes()
+        self._seconds: deque[float] = deque(maxlen=_RECENT)
+        self._last = self._newest()  # of an earlier start: no news
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch that is done, from 1; 0 for none."""
+        return self._last
+
+    def news(self) -> str | None:
+        """The line of the newest epoch, or None where it is known already."""
+        if (size := self._bytes()) == self._size:
+            return None
+        self._size = size
+        lines = self._lines()
+        fresh = [line for line in lines if line["epoch"] > self._last]
+        if not fresh:
+            return None
+        self._seconds.extend(line["seconds"] for line in fresh)
+        self._last = lines[-1]["epoch"]
+        left = (self._epochs - self._last) * sum(self._seconds) / len(self._seconds)
+        return epoch_line(lines[-1], self._epochs, left)
+
+    def _newest(self) -> int:
+        lines = self._lines()
+        return lines[-1]["epoch"] if lines else 0
+
+    def _bytes(self) -> int:
+        try:
+            return self._run.size(METRICS)
+        except NotFound:
+            return 0
+
+    def _lines(self) -> list[dict]:
+        try:
+            return [json.loads(line) for line in self._run.read(METRICS).splitlines()]
+        except NotFound:
+            return []
+
+
+def epoch_line(line: dict, epochs: int, left: float | None = None) -> str:
+    """A line of ``metrics.jsonl`` for a person; ``left``: seconds to go."""
+    parts = (("nominal", "loss_nominal"), ("anomalous", "loss_anomalous"), ("hold-out", "holdout_loss"))
+    losses = ", ".join(f"{name} {line[key]:.4g}" for name, key in parts if line.get(key) is not None)
+    shown = [f"epoch {line['epoch']}/{epochs}", f"loss {line['loss']:.4g}" + (f" ({losses})" if losses else ""),
+             f"{line['images_per_s']:,.0f} images/s"]
+    return "  ".join(shown + ([f"eta {duration(left)}"] if left else []))
+
+
+def duration(seconds: float) -> str:
+    """``42 s``, ``3:07 min`` or ``2:05 h``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60}:{whole % 60:02} min" if whole < 3600 else f"{whole // 3600}:{whole % 3600 // 60:02} h"
