@@ -36,10 +36,9 @@ def write_report(run: Store) -> None:
 
 
 def markdown(facts: Facts, drawn: Sequence[Chart]) -> str:
-    compared, result = words.comparison(facts), facts.result
-    recipe = facts.experiment.data.recipe
+    compared, result, experiment = words.comparison(facts), facts.result, facts.experiment
     parts = [f"# {_text(facts.record.class_name)}",
-             f"FCDD, recipe {_text(recipe)}, seed {facts.experiment.seed}, {facts.epochs:,} epochs.",
+             f"FCDD, recipe {_text(experiment.data.recipe)}, seed {experiment.seed}, {facts.epochs:,} epochs.",
              _text(words.verdict(facts)),
              *(f"> **Warning.** {_text(line)}" for line in words.warnings(facts)),
              *(_text(line) for line in facts.missing)]
@@ -48,8 +47,8 @@ def markdown(facts: Facts, drawn: Sequence[Chart]) -> str:
     for chart in drawn:
         parts += [f"## {chart.title}", f"![{_text(chart.alt)}](report/{chart.name}.png)"]
     if facts.heatmaps:
-        parts += ["## Heatmaps", *(f"![{_text(heatmap_title(key))}]({quote(key)})" for key in facts.heatmaps)]
-    parts += ["## How to read a heatmap", "\n".join(f"- {_text(line)}" for line in words.reading(facts))]
+        parts += ["## Heatmaps", *(f"![{_text(heatmap_title(key))}]({quote(key)})" for key in facts.heatmaps),
+                  "## How to read a heatmap", "\n".join(f"- {_text(line)}" for line in words.reading(facts))]
     rows = words.kinds(facts)
     if rows:
         parts += ["## Kinds of anomalies, the hardest first", _table(
@@ -61,9 +60,9 @@ def markdown(facts: Facts, drawn: Sequence[Chart]) -> str:
         parts += ["## Beside the paper", _table(("", "paper", "here"), [
             ("AUROC", f"{compared.theirs:.2f}", ours), *(row[:3] for row in compared.rows)]), f"{compared.source}."]
     else:
-        parts.append(f"The paper has no number for this class of recipe {_text(recipe)}.")
+        parts.append(_text(words.no_comparison(facts)))
     if result:
-        parts += ["## Figures", _table(("what", "value"), words.figures(facts))]
+        parts += ["## Numbers", _table(("what", "value"), words.figures(facts))]
     parts += ["## Experiment", _table(("setting", "value", "recipe, where it differs"), [
         (path, value, recipes or "") for path, value, recipes in words.settings(facts)]),
         "## Provenance", _table(("what", "value"), words.provenance(facts))]

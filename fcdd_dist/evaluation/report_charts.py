@@ -60,13 +60,14 @@ def _losses(axes: Axes, facts: Facts) -> None:
             lowest, highest = min(lowest, *known), max(highest, *known)
     if lowest > 0 and highest / lowest > 30:
         axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter("")
     else:
         axes.set_ylim(bottom=min(0.0, lowest))
-    axes.set_xlim(0.5 if len(epochs) < 3 else epochs[0], max(epochs[-1], epochs[0] + 1))
+    margin = 0.5 if len(epochs) < 3 else 0
+    axes.set_xlim(epochs[0] - margin, epochs[-1] + margin)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
     axes.set_ylabel("mean loss")
-    axes.legend()
 
 
 def _histograms(axes: Axes, facts: Facts) -> None:
@@ -91,9 +92,9 @@ def _histograms(axes: Axes, facts: Facts) -> None:
                      label=f"threshold {threshold:.4g}")
     if spread:
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("anomaly score" + (" (log scale)" if spread else ""))
     axes.set_ylabel("% of the images of a kind")
-    axes.legend()
 
 
 def _roc(axes: Axes, facts: Facts) -> None:
@@ -110,7 +111,6 @@ def _roc(axes: Axes, facts: Facts) -> None:
     axes.set_ylim(-2, 102)
     axes.set_xlabel("% of nominal images flagged")
     axes.set_ylabel("% of anomalous images flagged")
-    axes.legend(loc="lower right")
 
 
 def _chart(name: str, title: str, alt: str, draw, facts: Facts) -> Chart:
@@ -128,6 +128,9 @@ def _chart(name: str, title: str, alt: str, draw, facts: Facts) -> Chart:
         figure = Figure(figsize=(4.0, 3.0), layout="constrained")
         FigureCanvasAgg(figure)
         draw(figure.add_subplot(), facts)
+        figure.legend(loc="outside upper left", ncols=2, handlelength=1.6, columnspacing=1.2, borderaxespad=0.2)
+        figure.draw_without_rendering()  # lays it out, once for both files
+        figure.set_layout_engine("none")
         svg, png = io.StringIO(), io.BytesIO()
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         figure.savefig(png, format="png", dpi=180, facecolor="white", metadata={"Software": None})

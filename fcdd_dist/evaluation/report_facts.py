@@ -130,7 +130,7 @@ def read_facts(run: Store) -> Facts:
         try:
             data = run.read(key)
         except NotFound:
-            missing.append(f"There is no {key}: {without}.")
+            missing.extend([f"There is no {key}: {without}."] if without else [])
             return otherwise
         return parse(f"{run.url}/{key}", data)
 
@@ -144,8 +144,7 @@ def read_facts(run: Store) -> Facts:
     except BadInput as error:
         raise Damaged(f"{run.url}/experiment.json is damaged: {error}") from None
     history = optional("metrics.jsonl", _history, (), "no epoch has been finished, or its record was removed")
-    result = optional("result.json", lambda where, data: _model(Result, where, data), None,
-                      "the run is unfinished, so there are no test scores yet")
+    result = optional("result.json", lambda where, data: _model(Result, where, data), None, "")  # the verdict says it
     scores = optional("scores.csv", _scores, None, "histograms and the ROC curve are left out") if result else None
     heatmaps = {}
     for entry in run.list("heatmaps/"):

@@ -37,9 +37,9 @@ def page(facts: Facts, charts: Sequence[Chart]) -> str:
             f"<section><h2>{escape(chart.title)}</h2>{chart.svg}</section>" for chart in charts) + "</div>",
         _heatmaps(facts),
         _section("How to read a heatmap", "<ul>" + "".join(
-            f"<li>{escape(line)}</li>" for line in words.reading(facts)) + "</ul>"),
-        _kinds(facts), _comparison(compared, experiment.data.recipe),
-        _section("Figures", _pairs(words.figures(facts))) if facts.result else "",
+            f"<li>{escape(line)}</li>" for line in words.reading(facts)) + "</ul>") if facts.heatmaps else "",
+        _kinds(facts), _comparison(compared, facts),
+        _section("Numbers", _pairs(words.figures(facts))) if facts.result else "",
         _settings(facts),
         f"<section><details><summary>Provenance</summary>{_pairs(words.provenance(facts), path=True)}"
         f"</details></section>"]
@@ -59,11 +59,11 @@ def _tiles(facts: Facts, compared: Comparison | None) -> str:
     result = facts.result
     if result is None:
         return ""
-    tiles = [("AUROC", number(result.auroc), "0.5 is chance, 1 perfect")]
+    tiles = [("AUROC", number(result.auroc), "undefined" if result.auroc is None else "0.5 is chance, 1 perfect")]
     if compared and compared.ours is not None:
         tiles.append(("The paper's AUROC", f"{compared.theirs:.2f}", f"difference {compared.difference}"))
     nominal, anomalous = (result.counts.get(f"test_{kind}", 0) for kind in ("nominal", "anomalous"))
-    chance = f"{anomalous / (nominal + anomalous):.2f} is chance, 1 perfect" if nominal + anomalous else ""
+    chance = f"{anomalous / (nominal + anomalous):.2f} is chance, 1 perfect" if nominal and anomalous else "undefined"
     tiles.append(("Average precision", number(result.average_precision), chance))
     if facts.scores is not None and facts.threshold() is not None:
         labels = facts.scores.labels
@@ -75,9 +75,9 @@ def _tiles(facts: Facts, compared: Comparison | None) -> str:
         for name, value, below in tiles) + "</div>"
 
 
-def _comparison(compared: Comparison | None, recipe: str) -> str:
+def _comparison(compared: Comparison | None, facts: Facts) -> str:
     if compared is None:
-        return f'<p class="note">The paper has no number for this class of recipe {escape(recipe)}.</p>'
+        return f'<p class="note">{escape(words.no_comparison(facts))}</p>'
     ours = f"{number(compared.ours)}" + (f" ({compared.difference})" if compared.difference else "")
     rows = [f"<tr><th>AUROC</th><td>{compared.theirs:.2f}</td><td>{escape(ours)}</td></tr>"]
     rows += [f'<tr{" class=differs" if differs else ""}><th>{escape(aspect)}</th><td>{escape(theirs)}</td>'
@@ -109,7 +109,7 @@ def _heatmaps(facts: Facts) -> str:
         title = escape(heatmap_title(key), quote=True)
         caption = "" if PurePosixPath(key).stem in SHEETS else f"<figcaption>{title}</figcaption>"  # it has its title
         pictures.append(f'<figure>{caption}<div class="scroll" tabindex="0">'
-                        f'<img alt="{title}" width="{width}" height="{height}" loading="lazy" '
+                        f'<img alt="{title}" width="{width}" height="{height}" style="--w: {width}px" loading="lazy" '
                         f'src="data:image/png;base64,{base64.b64encode(data).decode()}"></div></figure>')
     if keys[EMBEDDED:]:
         pictures.append(f'<p class="note">{len(keys) - EMBEDDED:,} more pictures are in the run\'s heatmaps/.</p>')

@@ -30,7 +30,8 @@ section { padding: 20px; margin: 16px 0; }
   padding: 12px 16px; margin: 16px 0; }
 .note { color: var(--muted); margin: 4px 0; }
 .scroll { overflow-x: auto; }
-.scroll img { display: block; width: 100%; min-width: 900px; height: auto; border-radius: 6px; background: #fff; }
+.scroll img { display: block; width: 100%; max-width: var(--w); min-width: min(900px, var(--w)); height: auto;
+  border-radius: 6px; background: #fff; }
 figure { margin: 0 0 20px; }
 figcaption { font-weight: 600; margin-bottom: 6px; }
 table { border-collapse: collapse; width: 100%; font-size: 15px; }

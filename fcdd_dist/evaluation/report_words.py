@@ -39,8 +39,8 @@ def verdict(facts: Facts) -> str:
     """What came out, in one or two plain sentences."""
     result, asked = facts.result, facts.experiment.epochs
     if result is None:
-        return (f"Unfinished: {facts.epochs:,} of {asked:,} epochs are trained, and there are no test scores yet. "
-                f"The same command goes on from the last checkpoint.")
+        return (f"Unfinished: {facts.epochs:,} of {asked:,} epochs are trained, and there are no test scores, because "
+                f"there is no result.json yet. The same command goes on from the last checkpoint.")
     if result.auroc is None:
         said = f"There is no AUROC: {result.why_null or 'the reason was not recorded'}."
     else:
@@ -82,11 +82,11 @@ def comparison(facts: Facts) -> Comparison | None:
         return None
     protocol = PROTOCOLS[experiment.data.recipe]
     counts = facts.result.counts if facts.result else {}
-    aside = experiment.data.train_on == "train"
+    aside = experiment.data.train_on == "train" and counts.get("holdout") != 0
     exposure = facts.record.exposure or f"the default one of {facts.record.data}"
     if "exposure" in counts:
         exposure += f" ({counts['exposure']:,} images)"
-    trained = f"{counts.get('holdout', 'some')} set aside for threshold and curve" if aside else "all of the class"
+    trained = f"{counts.get('holdout', 'a part')} set aside for threshold and curve" if aside else "all of the class"
     rows = [
         ("Epochs", f"{protocol.epochs:,}", f"{facts.epochs:,}", facts.epochs != protocol.epochs),
         ("Exposure set", protocol.exposure, exposure, True),
@@ -96,6 +96,10 @@ def comparison(facts: Facts) -> Comparison | None:
     rows += [(path, recipes, ours, True) for path, ours, recipes in settings(facts)
              if recipes is not None and path not in ("epochs", "data.train_on")]
     return Comparison(row.source, row.auc, facts.result.auroc if facts.result else None, rows)
+
+
+def no_comparison(facts: Facts) -> str:
+    return f"The paper has no number for {facts.record.class_name} of recipe {facts.experiment.data.recipe}."
 
 
 def kinds(facts: Facts) -> list[tuple[str, int, float | None, float | None, float | None]]:

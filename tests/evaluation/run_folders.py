@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from functools import cache
 
 import numpy as np
 
@@ -51,14 +52,18 @@ def fabricate(run: Store, *, recipe_name: str = "fmnist", nominal: str = "t-shir
         flagged = "" if threshold.value is None else int(score > threshold.value)
         writer.writerow([f'a "quoted", path/{place}.png', kind, label, f"{score:.9g}", flagged])
     run.write("scores.csv", text.getvalue().encode())
-    cell = Cell(np.zeros((28, 28, 1), np.uint8), np.zeros((28, 28)), class_name, 0.1, 1, True)
-    run.write("heatmaps/by-score.png", sheet([cell], 1, "Sheet"))
+    run.write("heatmaps/by-score.png", _sheet())
     return run
 
 
 def change(run: Store, key: str, **values) -> None:
     """Changes top-level values of a JSON file of the run."""
     _write(run, key, {**json.loads(run.read(key)), **values})
+
+
+@cache
+def _sheet() -> bytes:
+    return sheet([Cell(np.zeros((28, 28, 1), np.uint8), np.zeros((28, 28)), "a caption", 0.1, 1, True)], 1, "Sheet")
 
 
 def _write(run: Store, key: str, tree: dict) -> None:

@@ -62,6 +62,12 @@ def run():
     return MemoryStore()
 
 
+@pytest.fixture
+def no_charts(monkeypatch):
+    """For tests of words alone, since drawing takes most of the time."""
+    monkeypatch.setattr("fcdd_dist.evaluation.report.charts", lambda facts: [])
+
+
 @pytest.mark.parametrize("kind", ["memory", "folder"])
 def test_a_finished_run(kind, tmp_path):
     run = MemoryStore() if kind == "memory" else FolderStore(tmp_path / "run")
@@ -111,6 +117,7 @@ def test_an_equal_run_has_an_equal_report():
         assert one.read(key) == other.read(key)
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_names_are_only_text(run):
     hostile = '<script>alert(1)</script> "a" & \'b\' | `c` *d* [e](f) $x$ \u732b\nnew'
     page, text = report(fabricate(run, class_name=hostile, exposure="/data/<i>|x", names={"coat": hostile}))
@@ -124,6 +131,7 @@ def test_names_are_only_text(run):
     assert text.splitlines()[0].endswith("new")
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_hostile_file_names_of_heatmaps_are_only_text(run):
     fabricate(run)
     run.write('heatmaps/"><b>x.png', run.read("heatmaps/by-score.png"))
@@ -177,6 +185,7 @@ def test_very_few_images_and_epochs(run, images):
     assert "no nominal images were set aside" in page.text
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_a_collapsed_detector_is_warned_of(run):
     fabricate(run, gap=0.0)
     change(run, "result.json", mean_score={"nominal": 0.040, "anomalous": 0.0405})
@@ -186,12 +195,14 @@ def test_a_collapsed_detector_is_warned_of(run):
     assert "**Warning.** This detector has collapsed" in text
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_a_ranking_worse_than_chance_is_warned_of(run):
     fabricate(run)
     change(run, "result.json", auroc=0.4)
     assert "worse than chance" in report(run)[0].text
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_an_older_result_says_so(run):
     fabricate(run, epochs=5)
     change(run, "result.json", epochs=2)
@@ -200,6 +211,7 @@ def test_an_older_result_says_so(run):
     assert "unfinished" in page.text
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_settings_other_than_the_recipes_stand_out(run):
     page, text = report(fabricate(run, settings=("optimizer.lr=0.5", "precision=bf16",
                                                            "data.train_on=train+holdout")))
@@ -208,10 +220,11 @@ def test_settings_other_than_the_recipes_stand_out(run):
     assert "| Nominal training images | all of the class | all of the class |" in text
 
 
+@pytest.mark.usefixtures("no_charts")
 @pytest.mark.parametrize(("recipe", "nominal"), [("digits", "3"), ("folder", "screws")])
 def test_a_recipe_that_the_paper_has_not(run, recipe, nominal):
     page, text = report(fabricate(run, recipe_name=recipe, nominal=nominal, classes=(nominal, "coat")))
-    assert f"The paper has no number for this class of recipe {recipe}" in page.text
+    assert f"The paper has no number for T-shirt/top of recipe {recipe}" in page.text
     assert "Beside the paper" not in text
 
 
