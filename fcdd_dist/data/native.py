@@ -10,7 +10,7 @@ from ..errors import BadInput
 
 @lru_cache(maxsize=1)
 def torchvision() -> ModuleType:
-    """torchvision with ``io`` and ``datasets``. Raises BadInput that says what to install where it can't be imported.
+    """torchvision with its ``datasets``. Raises BadInput that says what to install where it can't be imported.
 
     pip may put torchvision's CUDA build beside a CPU-only torch; the import then ends in ``operator torchvision::nms
     does not exist``, or in a missing library, which tells a user nothing.
@@ -18,7 +18,6 @@ def torchvision() -> ModuleType:
     try:
         import torchvision
         import torchvision.datasets
-        import torchvision.io
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         raise BadInput(f"torchvision can't be imported beside this torch ({_first_line(error)}): install both from one "
                        f"index, for example pip install --force-reinstall torch torchvision "

@@ -1,8 +1,8 @@
 """PNG without compression, written and read here: the lossless stored form.
 
 All bytes follow from the pixels alone (filter 0, deflate blocks of type "stored"), so they do not depend on any
-library's version, and decoding is a few checks and a copy. Any PNG reader reads them. torchvision's decoder is not
-used for PNG: it ends the process (seen with 0.29) where a checksum is wrong, and it is three times slower.
+library's version, and decoding is a few checks and a copy: three times as fast as the fastest general decoder, for
+images of 32 pixels. Any PNG reader reads them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ class _Layout(NamedTuple):
     total: int  # bytes of the file
 
 
-def header(side: int, channels: int) -> bytes:
-    """The first 33 bytes of any 8-bit PNG of this shape that is not interlaced."""
-    colour = {1: 0, 3: 2}[channels]
-    return SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, colour, 0, 0, 0))
+def check_frame(data: bytes | memoryview, side: int, channels: int) -> None:
+    """Raises ValueError where ``data`` is not, from its header to its end, an 8-bit PNG of this shape."""
+    head = _header(side, channels)
+    if bytes(data[:len(head)]) != head:
+        raise ValueError(f"it is no PNG of {side} x {side} pixels with {channels} channels of 8 bits")
+    if bytes(data[-len(_END):]) != _END:
+        raise ValueError("it is truncated")
 
 
 def encode(pixels: np.ndarray) -> bytes:
@@ -81,8 +84,14 @@ def _layout(side: int, channels: int) -> _Layout:
         length = end - first
         blocks.append((struct.pack("<BHH", end == total, length, length ^ 0xFFFF), first, end))
     stream = 2 + sum(len(head) for head, _, _ in blocks) + total + 4
-    head = header(side, channels) + struct.pack(">I", stream) + b"IDAT" + b"\x78\x01"
+    head = _header(side, channels) + struct.pack(">I", stream) + b"IDAT" + b"\x78\x01"
     return _Layout(head, tuple(blocks), len(head) - 2 + stream + 4 + len(_END))
+
+
+def _header(side: int, channels: int) -> bytes:
+    """The first 33 bytes of any 8-bit PNG of this shape that is not interlaced."""
+    colour = {1: 0, 3: 2}[channels]
+    return SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, colour, 0, 0, 0))
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:

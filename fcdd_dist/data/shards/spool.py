@@ -78,7 +78,7 @@ def set_aside(spool: Spool, target: int) -> np.ndarray:
     order, starts = spool.by_digest()
     held = np.zeros(len(spool), bool)
     wanted = target
-    for first, end in zip(starts, np.append(starts[1:], len(order)), strict=True):
+    for first, end in zip(starts, np.append(starts, len(order))[1:], strict=True):
         if not wanted:
             break
         if end - first <= wanted:
