@@ -130,7 +130,9 @@ def figures(facts: Facts) -> list[tuple[str, str]]:
     """(what, how much): counts, scores, threshold, time."""
     result, rows = facts.result, []
     if result is not None:
-        names = {"train": "Nominal training images", "holdout": "Nominal images set aside",
+        aside = facts.experiment.data.train_on == "train"
+        names = {"train": "Nominal training images",
+                 "holdout": "Nominal images set aside" if aside else "Nominal hold-out images, trained on too",
                  "exposure": "Exposure images", "test_nominal": "Nominal test images",
                  "test_anomalous": "Anomalous test images"}
         rows += [(names.get(key, key), f"{count:,}") for key, count in result.counts.items()]

@@ -218,6 +218,7 @@ def test_settings_other_than_the_recipes_stand_out(run):
     assert "| optimizer.lr | 0.01 | 0.5 |" in text
     assert "38 settings, 4 other than the recipe's" in page.text  # epochs among them
     assert "| Nominal training images | all of the class | all of the class |" in text
+    assert "| Nominal hold-out images, trained on too | 40 |" in text
 
 
 @pytest.mark.usefixtures("no_charts")
