@@ -159,6 +159,11 @@ def test_decompression_bombs_are_refused_before_they_are_decoded(file_bytes):
         load_image(bytes(jpeg))
 
 
+def test_a_phone_photo_with_a_second_picture_behind_it_is_a_photo(make_image, file_bytes):
+    data = file_bytes(make_image(1), "MPO", save_all=True, append_images=[make_image(2)])
+    assert load_image(data).size == (12, 8)
+
+
 def test_what_is_no_image_says_why(make_image, file_bytes):
     frames = [make_image(seed) for seed in range(3)]
     cases = {b"": "empty", b"<html>404</html>": "no image of a known kind", b"\0\0\0\x18ftypheic" + bytes(40): "heic",

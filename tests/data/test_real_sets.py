@@ -35,10 +35,10 @@ CIFAR10 = {  # mean and std, RGB
     "truck": ((0.49864, 0.48530, 0.47801), (0.26805, 0.26911, 0.28102))}
 
 
-def measured(path, name):
+def measured(path, name, classes=None):
     """The statistics of the training images of each class, at the stored form."""
     source, form = open_source(str(path), name), recipe(name).form
-    for class_id in source.classes:
+    for class_id in classes or source.classes:
         tally = Tally(form.side**2)
         for item in source.items("train", class_id):
             tally.add(measure(to_form(item.read(), form).transpose(2, 0, 1)))
@@ -50,13 +50,12 @@ def test_constants_of_fashion_mnist(test_data):
     assert list(found) == list(FMNIST)
     for class_id, s in found.items():
         np.testing.assert_allclose((s.mean[0], s.std[0], s.lcn_minimum[0], s.lcn_maximum[0]), FMNIST[class_id],
-                                   atol=1.1e-5)
+                                   rtol=1e-6, atol=1.1e-5)
 
 
 def test_constants_of_cifar10(test_data):
     """The set at hand went through JPEG, so it agrees to about 0.01."""
-    found = dict(measured(test_data / "cifar10", "cifar10"))
-    assert list(found) == list(CIFAR10)
+    found = dict(measured(test_data / "cifar10", "cifar10", list(CIFAR10)[::4]))
     for class_id, s in found.items():
         np.testing.assert_allclose((s.mean, s.std), CIFAR10[class_id], atol=1e-2)
 

@@ -52,6 +52,8 @@ def shard(recipe: str, source: str | None, out: Store, *, exposure: str | None =
                 found = writing.fill(spool, nominal.items(split, class_id), split, class_id, totals[split])
                 if split == "train" and found and not len(spool):
                     raise BadInput(f"{nominal.where}: class {class_id!r} has no train image that can be used")
+                if found:
+                    writing.say(f"{split}/{class_id}: {len(spool):,} images")
                 held = set_aside(spool, nominal_target(len(spool)) if split == "train" else 0)
                 for name, where in ((split, ~held), ("holdout", held)):
                     part = writing.part(spool, np.flatnonzero(where), name, class_id, range(len(spool)))
@@ -85,8 +87,12 @@ def _write_exposure(like: str, source: Source, out: Store, form: Form, exclude: 
     splits: dict[str, dict[str, Part]] = {}
     with Spool(form.channels) as spool:
         total = sum(_count(source, split, c) for c in used)
+        done = said = 0
         for class_id in used:
-            writing.fill(spool, source.items(split, class_id), EXPOSURE, class_id, total)
+            done += writing.fill(spool, source.items(split, class_id), EXPOSURE, class_id, total)
+            if 10 * done // total > said:  # there may be thousands of classes
+                said = 10 * done // total
+                writing.say(f"exposure: {done:,} of {total:,} images")
         if not len(spool):
             raise BadInput(f"{source.where} has no exposure image that can be used")
         order, _ = spool.by_digest()

@@ -31,7 +31,7 @@ class Writing:
     def __init__(self, store: Store, form: Form, allow_bad: int | None, progress: Progress | None,
                  standing: Mapping[str, str]) -> None:
         self._store, self._form, self._allow_bad = store, form, allow_bad
-        self._progress = progress or (lambda line: None)
+        self.say = progress or (lambda line: None)
         self._standing = standing
         self._content = 0
         self.left_out: list[LeftOut] = []
@@ -46,7 +46,7 @@ class Writing:
 
         Raises BadInput when more are left out than are allowed of the ``total`` of the split.
         """
-        before, found = len(spool), 0
+        found = 0
         for item in items:
             found += 1
             try:
@@ -58,8 +58,6 @@ class Writing:
             pixels = decode_stored(data, self._form)  # what training will see: JPEG has changed it
             meta = json.dumps({"source": item.name}).encode()
             spool.add(Spooled(hashlib.sha256(pixels).digest(), data, meta, measure(pixels)))
-        if len(spool) > before:
-            self._progress(f"{split}/{class_id}: {len(spool) - before:,} images")
         return found
 
     def part(self, spool: Spool, numbers: np.ndarray, split: str, class_id: str, key_numbers: Iterable[int]
