@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import secrets
@@ -10,10 +11,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
 from ..errors import BadInput
+from ..storage.lease import Owner
 from .placement import Placement, cores, local_gpus
 
 # What Ray and its workers read from the environment of the process that starts them.
@@ -27,7 +30,7 @@ _QUICK_AND_QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # workers without a GPU keep their environment; silences a warning
 }
 _LONGEST_FOLDER = 40  # bytes; Ray puts sockets some 60 bytes further down, and a socket's path has at most 107
-_SHUTDOWN_S = 30.0
+_PREFIX, _OWNER = "fcdd-ray-", "owner.json"
 
 
 @contextlib.contextmanager
@@ -60,7 +63,7 @@ def _private(placement: Placement, cpus: int, say: Callable[[str], None]) -> Ite
     wanted, there = placement.most * cpus, cores()
     if wanted > there:
         say(f"{placement.most} workers with {cpus} thread{'s' * (cpus > 1)} share {there} core{'s' * (there > 1)}")
-    folder = Path(tempfile.mkdtemp(prefix="fcdd-", dir=_short_folder()))
+    folder = _own_folder(_short_folder())
     try:
         token = folder / "token"
         token.touch(mode=0o600)
@@ -70,6 +73,7 @@ def _private(placement: Placement, cpus: int, say: Callable[[str], None]) -> Ite
                     "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token),
                     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}  # `uv run` would make Ray pack the working folder
         with environment(_QUICK_AND_QUIET | loopback, without=("RAY_ADDRESS", "RAY_AUTH_TOKEN")):
+            say("starting Ray ...")
             import ray
 
             try:
@@ -106,8 +110,8 @@ def _connected(address: str) -> Iterator[None]:
 def _why_not(address: str, has_token: bool, error: Exception) -> str:
     hint = ("a token is at hand: is it the cluster's, and is the address right?" if has_token else
             "where it wants a token, give it in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH")
-    first = str(error).strip().partition("\n")[0].rstrip(".")
-    return f"can't connect to Ray at {address}: {first}; {hint}"
+    reason = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
+    return f"can't connect to Ray at {address}: {reason}; {hint}"
 
 
 def _check_gpus(placement: Placement) -> None:
@@ -164,6 +168,17 @@ def environment(values: dict[str, str], without: tuple[str, ...] = ()) -> Iterat
 def _token() -> str:
     """One for all sessions of this process: Ray keeps the first that it read."""
     return secrets.token_hex(32)
+
+
+def _own_folder(parent: str) -> Path:
+    """A new folder for Ray's files. Those of processes that were killed before they could tidy up are removed."""
+    for old in Path(parent).glob(f"{_PREFIX}*/{_OWNER}"):
+        with contextlib.suppress(OSError, ValueError, TypeError):  # somebody else's, or just being removed
+            if Owner(**json.loads(old.read_text())).is_dead_here():
+                shutil.rmtree(old.parent)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    (folder / _OWNER).write_text(json.dumps(asdict(Owner.of(os.getpid()))))
+    return folder
 
 
 def _short_folder() -> str:

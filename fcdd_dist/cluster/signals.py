@@ -8,6 +8,7 @@ from types import FrameType
 
 from ..errors import Interrupted
 
+BEFORE_START = " before the workers had begun; the same command starts them"
 _EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -41,8 +42,8 @@ class Signals:
         self._before.clear()
 
     def interrupted(self, message: str) -> Interrupted:
-        """The error for the first signal, with the exit code that shells know it by."""
-        error = Interrupted(f"stopped by {self.first.name}: {message}" if self.first else message)
+        """The error for the first signal, whose exit code is what shells expect; ``message`` goes on after its name."""
+        error = Interrupted(f"stopped{' by ' + self.first.name if self.first else ''}{message}")
         if self.first:
             error.exit_code = _EXIT[self.first]
         return error
@@ -51,6 +52,6 @@ class Signals:
         again = self.first is not None
         self.first = self.first or signal.Signals(number)
         if again:
-            raise self.interrupted("at once; the same command goes on from the last checkpoint")
+            raise self.interrupted(" at once; the same command goes on from the last checkpoint")
         if not self.patient:
-            raise self.interrupted("before the workers had begun; the same command starts them again")
+            raise self.interrupted(BEFORE_START)

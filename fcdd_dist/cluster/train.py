@@ -7,6 +7,7 @@ and how it all ends.
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from ..world import World
 from . import local
 from .board import Board, follow
 from .placement import Placement
-from .signals import Signals
+from .signals import BEFORE_START, Signals
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
@@ -73,8 +74,9 @@ def _with_ray(prepared: Prepared, placement: Placement, address: str | None, lea
             fitting.start()
             return _wait(fitting, _View(board, Follower(run, job.experiment.epochs), began, say, live),
                          run, lease, signals)
-    except SystemExit as exit_:  # what Ray's own handler of SIGTERM raises while Ray starts
-        raise signals.interrupted("stopped before the workers had begun; the same command starts them") from exit_
+    except SystemExit as exit_:  # what Ray's own handler raises where SIGTERM strikes while Ray starts
+        signals.first = signal.SIGTERM
+        raise signals.interrupted(BEFORE_START) from exit_
 
 
 def _trainer(job: Job, placement: Placement, cpus: int, run: Store) -> TorchTrainer:
@@ -129,10 +131,8 @@ class _View:
     def update(self) -> None:
         started = self.look()
         if started is not None and started != self.started:
-            done = self.follower.epoch
             if self.started is None:
-                self.say(f"workers ready after {duration(time.monotonic() - self.began)}"
-                         + (f", {done} epochs are done already" if done else ""))
+                self.say(f"workers ready after {duration(time.monotonic() - self.began)}")
             else:
                 self.say("a worker was lost: all are back, and go on from the last checkpoint")
             self.started = started
@@ -167,7 +167,7 @@ def _raise_failure(view: _View, signals: Signals) -> None:
         return
     error, traceback = failed
     if isinstance(error, Interrupted):
-        raise signals.interrupted(f"everything is committed, the same command goes on from there ({error})")
+        raise signals.interrupted(f" with everything committed; the same command goes on from there ({error})")
     if traceback:
         view.say(traceback.rstrip())
     raise error

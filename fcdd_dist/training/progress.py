@@ -81,11 +81,6 @@ class Follower:
         self._seconds: deque[float] = deque(maxlen=_RECENT)
         self._last = self._newest()  # of an earlier start: no news
 
-    @property
-    def epoch(self) -> int:
-        """The last epoch that is done, from 1; 0 for none."""
-        return self._last
-
     def news(self) -> str | None:
         """The line of the newest epoch, or None where it is known already."""
         if (size := self._bytes()) == self._size:
@@ -93,10 +88,10 @@ class Follower:
         self._size = size
         lines = self._lines()
         fresh = [line for line in lines if line["epoch"] > self._last]
+        self._last = lines[-1]["epoch"] if lines else 0  # may be less than before, after a restart
         if not fresh:
             return None
         self._seconds.extend(line["seconds"] for line in fresh)
-        self._last = lines[-1]["epoch"]
         left = (self._epochs - self._last) * sum(self._seconds) / len(self._seconds)
         return epoch_line(lines[-1], self._epochs, left)
 
@@ -118,12 +113,12 @@ class Follower:
 
 
 def epoch_line(line: dict, epochs: int, left: float | None = None) -> str:
-    """A line of ``metrics.jsonl`` for a person; ``left``: seconds to go."""
-    parts = (("nominal", "loss_nominal"), ("anomalous", "loss_anomalous"), ("hold-out", "holdout_loss"))
-    losses = ", ".join(f"{name} {line[key]:.4g}" for name, key in parts if line.get(key) is not None)
-    shown = [f"epoch {line['epoch']}/{epochs}", f"loss {line['loss']:.4g}" + (f" ({losses})" if losses else ""),
-             f"{line['images_per_s']:,.0f} images/s"]
-    return "  ".join(shown + ([f"eta {duration(left)}"] if left else []))
+    """A line of ``metrics.jsonl`` for a person, the least important last; ``left``: seconds to go."""
+    parts = (("nominal", "loss_nominal"), ("anomalous", "loss_anomalous"))
+    losses = ", ".join(f"{name} {line[key]:.3g}" for name, key in parts if line.get(key) is not None)
+    shown = [f"epoch {line['epoch']}/{epochs}", f"eta {duration(left)}" if left else "",
+             f"loss {line['loss']:.3g}" + (f" ({losses})" if losses else ""), f"{line['images_per_s']:,.0f} images/s"]
+    return "  ".join(part for part in shown if part)
 
 
 def duration(seconds: float) -> str:
