@@ -8,12 +8,15 @@ import io
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from ..data.images import IMAGE_EXTENSIONS, BadImage, load_image
+from ..data.images import BadImage, load_image
+from ..data.sources.folders import EXTENSIONS
 from ..detector import Detector
 from ..errors import BadInput, Conflict, NotFound
+from ..model.heatmap_scale import heatmap_scale, normalise_heatmap
 from ..storage import open_store
 from .figures import explanation
 
@@ -21,12 +24,14 @@ SCORES = "scores.csv"
 
 
 def explain(checkpoint: str, images: list[str], out: str, *, raw: bool = False, colour: str = "jet",
-            say: Callable[[str], None] = lambda line: None) -> int:
+            scale: Literal["reference", "each"] = "reference", say: Callable[[str], None] = lambda line: None) -> int:
     """Writes ``scores.csv`` (path, score, label) and a picture an image into the folder ``out``.
 
     ``images``: files, folders (searched for images) and globs. ``raw`` writes the upsampled map beside, as a .npy
-    file of float32 in the image's own pixel grid. Images that can't be read are named, and the others go on; returns
-    how many they were. ``label`` is 1 where the score is above the detector's threshold, and empty where it has none.
+    file of float32 in the image's own pixel grid. ``scale``: 1 in a heatmap is the eta quantile of the detector's
+    reference images, so that pictures compare, or of each map alone, so that even its faintest spots show. Images
+    that can't be read are named, and the others go on; returns how many they were. ``label`` is 1 where the score is
+    above the detector's threshold, and empty where it has none.
     Raises BadInput where nothing matches or ``out`` holds other files than an earlier explanation.
     """
     detector, store = Detector.load(checkpoint), open_store(out)
@@ -54,9 +59,10 @@ def explain(checkpoint: str, images: list[str], out: str, *, raw: bool = False, 
         flagged = None if threshold is None else score > threshold
         verdict = "" if flagged is None else ", flagged" if flagged else ", not flagged"
         pixels = np.asarray(image) if image.mode == "RGB" else np.asarray(image)[:, :, None]
-        store.write(f"{name}.png", explanation(pixels, detector.normalise(map_),
-                                               f"{path.name}: score {score:.4g}{verdict}",
-                                               scale=detector.heatmap_scale, colormap=colour))
+        shown = detector.heatmap_scale if scale == "reference" else None
+        shown = shown or heatmap_scale(map_, detector.experiment.heatmap.eta, "this map alone")
+        store.write(f"{name}.png", explanation(pixels, normalise_heatmap(map_, shown), scale=shown, colormap=colour,
+                                               caption=f"{path.name}: score {score:.4g}{verdict}"))
         if raw:
             file = io.BytesIO()
             np.save(file, map_, allow_pickle=False)
@@ -74,9 +80,9 @@ def find_images(images: Iterable[str]) -> list[Path]:
     for argument in images:
         path = Path(argument).expanduser()
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_EXTENSIONS)
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
             if not files:
-                raise BadInput(f"{argument} holds no images ({', '.join(sorted(IMAGE_EXTENSIONS))})")
+                raise BadInput(f"{argument} holds no images ({', '.join(sorted(EXTENSIONS))})")
         elif path.exists():
             files = [path]
         else:

@@ -1,4 +1,4 @@
-"""Heatmaps as pictures: the normalisation of Appendix A, colours, overlays, and sheets of images with their heatmaps.
+"""Heatmaps as pictures: colours, overlays, and sheets of images with their heatmaps.
 
 Pure functions of arrays.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..checkpoint import HeatmapScale
+from ..model.heatmap_scale import HeatmapScale
 from .pages import LINE, MARGIN, MUTED, Page
 
 # The two sheets of a run, by the names of their files in its heatmaps/.
@@ -40,30 +40,6 @@ class Block:
 
     heading: str
     cells: Sequence[Cell]
-
-
-def heatmap_scale(maps: np.ndarray, eta: float, reference: str) -> HeatmapScale:
-    """What is shown as 0 and as 1: the minimum of ``maps``, and the eta quantile of what they are above it.
-
-    ``maps`` is an array of any shape with the upsampled maps of the reference set; the quantile is their k-th smallest
-    value, k = int(eta * size) counted from 1, without interpolation. Raises ValueError for no or not finite values.
-    """
-    values = np.asarray(maps, dtype=np.float64).ravel()
-    if not values.size or not np.isfinite(values).all():
-        raise ValueError("a heatmap scale needs reference maps, all of them finite")
-    rank = min(values.size, max(1, int(eta * values.size)))
-    minimum = values.min()
-    return HeatmapScale(minimum=float(minimum), quantile=float(np.partition(values, rank - 1)[rank - 1] - minimum),
-                        eta=eta, reference=reference)
-
-
-def normalise(heatmap: np.ndarray, scale: HeatmapScale) -> np.ndarray:
-    """``heatmap`` on ``scale``, cut off at 0 and 1, float64 of the same shape.
-
-    Where the reference maps are all but constant their quantile is 0; then whatever is above the minimum is 1.
-    """
-    shifted = np.asarray(heatmap, dtype=np.float64) - scale.minimum
-    return np.clip(shifted / scale.quantile, 0, 1) if scale.quantile > 0 else (shifted > 0).astype(np.float64)
 
 
 def colour(heatmap: np.ndarray, colormap: str = "jet") -> np.ndarray:

@@ -18,7 +18,7 @@ from ..checkpoint import Position, Record
 from ..data.order import Cursor
 from ..data.shards.read import read_shard
 from ..detector import CHUNK, Detector
-from ..errors import Fault
+from ..errors import Fault, NonFiniteLoss
 from ..evaluation.evaluate import sum_over_ranks
 from ..evaluation.metrics import Threshold, choose_threshold
 from ..model.heatmap_scale import heatmap_scale
@@ -107,7 +107,7 @@ class Commits:
         """Commits a checkpoint of ``state``, with threshold and heatmap scale of its weights. For rank 0."""
         if self._job.attempt is not None and not still_current(self._run, self._job.attempt):
             raise Fault(f"another driver has taken over {self._run.url}: this one commits nothing more")
-        self._calibrate()
+        self._calibrate(state)
         prepared, job = self._prepared, self._job
         record = Record(
             experiment=prepared.experiment, experiment_id=prepared.experiment.id, fingerprint=prepared.fingerprint,
@@ -126,10 +126,13 @@ class Commits:
         write_tensorboard(self._run, state.history, self._began)
         self._committed = time.monotonic()
 
-    def _calibrate(self) -> None:
+    def _calibrate(self, state: State) -> None:
         """Gives the detector the threshold and the heatmap scale that its present weights ask for."""
         reference, detector = self._reference, self.detector
         outputs = detector.outputs(reference.images)
+        if not outputs.isfinite().all():
+            raise NonFiniteLoss(f"the net gives values that are not finite in epoch {state.cursor.epoch + 1}: lower "
+                                f"optimizer.lr, or look at the data; the last good checkpoint stands")
         # Maps of large images are smooth: every fourth pixel says the same as all, in a sixteenth of the memory.
         every = 4 if detector.preprocessing.side > 64 else 1
         maps = [detector.upsampled(chunk)[..., ::every, ::every].cpu().numpy() for chunk in outputs.split(CHUNK)]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..model.preprocessing import Preprocessing
+    from ..stream.batches import Stream
     from ..training.fit import State
 
 Say = Callable[[str], None]
@@ -33,9 +34,7 @@ def run_rank(job: Job, world: World, device: str = "cpu", say: Say = lambda line
     """
     import torch
 
-    from ..data.order import Order
     from ..detector import Detector, build_network
-    from ..stream.batches import Stream
     from ..training.fit import State, fit
     from .commit import Commits
 
@@ -44,18 +43,14 @@ def run_rank(job: Job, world: World, device: str = "cpu", say: Say = lambda line
     prepared, where = prepare(job), torch.device(device)
     e = prepared.experiment
     _agree(prepared, world, where)
-    nominal, exposure = _open_pixels(prepared, world, where)
-    order = Order(batch_size=e.batch_size, lanes=e.lanes, seed=e.seed, window=e.data.window, repeats=e.data.repeats,
-                  nominal=tuple(shard.samples for shard in prepared.shards("nominal", *prepared.trained_on)),
-                  exposure=tuple(shard.samples for shard in prepared.shards("exposure", *prepared.trained_on)),
-                  settings=e.exposure)
-    preprocessing = _preprocessing(prepared)
+    preprocessing = measured_preprocessing(prepared)
+    stream = open_stream(prepared, preprocessing, world, where)
     network = build_network(e).to(where)
     state = State.initial(network, e)
     commits = Commits(prepared, world, Detector(e, network, preprocessing), versions(), say, on_step)
     commits.restore(state)
     began = time.perf_counter()
-    finished = fit(e, world, Stream(e, world, order, nominal, exposure, preprocessing, where), state, commits)
+    finished = fit(e, world, stream, state, commits)
     if world.is_main:
         commits.write(state)
     if not finished:
@@ -95,21 +90,26 @@ def _agree(prepared: Prepared, world: World, device: torch.device) -> None:
                 raise Fault(f"worker {rank} and worker 0 {what}: make their nodes alike")
 
 
-def _open_pixels(prepared: Prepared, world: World, device: torch.device):
+def open_stream(prepared: Prepared, preprocessing: Preprocessing, world: World, device: torch.device) -> Stream:
+    """The batches of this rank, their images resident on the device or streamed, by the job's budget."""
+    from ..data.order import Order
+    from ..stream.batches import Stream
     from ..stream.budget import default_budget, default_threads
     from ..stream.pixels import open_pixels
 
     job, e = prepared.job, prepared.experiment
     budget = default_budget(device, world.size) if job.budget_bytes is None else job.budget_bytes
-    opened = []
-    for which, store in (("nominal", prepared.data_store), ("exposure", prepared.exposure_store)):
-        shards = prepared.shards(which, *prepared.trained_on)
-        opened.append(open_pixels(store, shards, e.data.form, device, budget=budget, lanes=e.lanes,
-                                  window=e.data.window, threads=default_threads()) if shards else None)
-    return opened
+    shards = {which: prepared.shards(which, *prepared.trained_on) for which in ("nominal", "exposure")}
+    nominal, exposure = (open_pixels(store, shards[which], e.data.form, device, budget=budget, lanes=e.lanes,
+                                     window=e.data.window, threads=default_threads()) if shards[which] else None
+                         for which, store in (("nominal", prepared.data_store), ("exposure", prepared.exposure_store)))
+    counts = {which: tuple(shard.samples for shard in found) for which, found in shards.items()}
+    order = Order(batch_size=e.batch_size, lanes=e.lanes, seed=e.seed, window=e.data.window, repeats=e.data.repeats,
+                  nominal=counts["nominal"], exposure=counts["exposure"], settings=e.exposure)
+    return Stream(e, world, order, nominal, exposure, preprocessing, device)
 
 
-def _preprocessing(prepared: Prepared) -> Preprocessing:
+def measured_preprocessing(prepared: Prepared) -> Preprocessing:
     """From the statistics of the nominal images that are trained on, as the manifest has them."""
     from ..model.architectures import info
     from ..model.preprocessing import Preprocessing
@@ -129,22 +129,23 @@ def _finish(prepared: Prepared, world: World, commits, state: State, seconds: fl
 
     e, run, detector = prepared.experiment, open_store(prepared.job.run), commits.detector
     scores = score_test(detector, prepared.data_store, prepared.data, world)
+    result = {"fingerprint": prepared.fingerprint, "epochs": e.epochs, **summary(detector, prepared.data, scores)}
+    if not world.is_main:
+        return result
     counts = {which: sum(part.samples for part in prepared.parts("nominal", which)) for which in ("train", "holdout")}
     per_epoch = [line["seconds"] for line in state.history]
     result = {
-        "schema_version": 1, **summary(detector, prepared.data, scores),
+        "schema_version": 1, **result,
         "threshold": detector.threshold.model_dump(),
         "counts": {**counts, "exposure": sum(p.samples for p in prepared.parts("exposure", *prepared.trained_on)),
                    "test_nominal": int((scores.labels == 0).sum()), "test_anomalous": int((scores.labels == 1).sum())},
         "recipe": e.data.recipe, "nominal": e.data.nominal, "class_name": prepared.class_name, "seed": e.seed,
-        "protocol": "holdout" if e.data.train_on == "train" else "paper", "epochs": e.epochs,
+        "protocol": "holdout" if e.data.train_on == "train" else "paper",
         "seconds": sum(per_epoch), "seconds_of_this_attempt": seconds,
         "images_per_s": sum(line["images_per_s"] * line["seconds"] for line in state.history) / sum(per_epoch),
         "workers": world.size, "threads": commits.threads, "versions": versions(),
-        "fingerprint": prepared.fingerprint,
     }
-    if world.is_main:
-        run.write("scores.csv", scores.csv(detector.threshold.value))
-        write_heatmaps(run, detector, prepared.data_store, prepared.data, scores)
-        run.write(RESULT, json.dumps(result, indent=1, allow_nan=False).encode())
+    run.write("scores.csv", scores.csv(detector.threshold.value))
+    write_heatmaps(run, detector, prepared.data_store, prepared.data, scores)
+    run.write(RESULT, json.dumps(result, indent=1, allow_nan=False).encode())
     return result

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcdd_dist.checkpoint import HeatmapScale
 from fcdd_dist.evaluation.figures import (
     Block,
     Cell,
@@ -17,11 +16,10 @@ from fcdd_dist.evaluation.figures import (
     evenly_spaced,
     explanation,
     extremes,
-    heatmap_scale,
-    normalise,
     overlay,
     sheet,
 )
+from fcdd_dist.model.heatmap_scale import HeatmapScale
 
 SCALE = HeatmapScale(minimum=0.0, quantile=1.0, eta=0.93, reference="maps of two images")
 
@@ -34,37 +32,6 @@ def cell(caption: str = "bag", *, side: tuple[int, int] = (28, 28), channels: in
          flagged: bool | None = True) -> Cell:
     return Cell(np.full((*side, channels), 90, np.uint8), np.linspace(0, 1, side[0] * side[1]).reshape(side), caption,
                 0.0123, truth, flagged)
-
-
-@pytest.mark.parametrize(("eta", "quantile", "mean", "corner", "other"), [
-    (0.93, 10.0, 0.5825, 0.85, 0.5), (0.97, 10.5, 0.559523810, 0.809523810, 0.476190476),
-    (0.85, 9.5, 0.605263158, 0.894736842, 0.526315789)])
-def test_normalisation_of_appendix_a(eta, quantile, mean, corner, other):
-    p, q = np.mgrid[:4, :5]
-    heatmap = (3 * p + 5 * q) % 11 + 0.5 * p + 0.25
-    scale = heatmap_scale(heatmap, eta, "itself")
-    shown = normalise(heatmap, scale)
-    assert (scale.minimum, scale.quantile, scale.eta, scale.reference) == (0.25, quantile, eta, "itself")
-    assert shown.mean() == pytest.approx(mean, abs=1e-8)
-    assert (shown[3, 4], shown[0, 1]) == (pytest.approx(corner), pytest.approx(other))
-    assert (shown.min(), shown.max()) == (0, 1)
-
-
-def test_a_map_outside_its_reference_is_cut_off():
-    assert normalise(np.array([[-1.0, 0.5, 7.0]]), SCALE).tolist() == [[0, 0.5, 1]]
-
-
-@pytest.mark.parametrize("maps", [np.zeros((3, 4, 4)), np.full((1, 1), 2.5), np.r_[np.zeros(99), 1.0]])
-def test_a_quantile_of_zero_divides_nothing(maps):
-    scale = heatmap_scale(maps, 0.93, "constant maps")
-    assert scale.quantile == 0
-    assert np.array_equal(normalise(maps, scale), (maps > maps.min()).astype(float))
-
-
-@pytest.mark.parametrize("maps", [np.zeros(0), np.array([1.0, np.nan])])
-def test_a_scale_needs_finite_maps(maps):
-    with pytest.raises(ValueError, match="finite"):
-        heatmap_scale(maps, 0.9, "")
 
 
 def test_colours_are_those_of_the_map():
