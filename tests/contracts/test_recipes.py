@@ -8,7 +8,8 @@ from fcdd_dist.experiment import Experiment
 from fcdd_dist.model.architectures import check_fit
 from fcdd_dist.recipes import RECIPES, recipe
 
-GOLDEN = {"digits": "469ec7cb11ccaaad", "fmnist": "198f5f8d18ee8b60", "cifar10": "8092bd0e8a2b9a2e", "folder": "076b3d2f28e45da2"}
+GOLDEN = {"digits": "469ec7cb11ccaaad", "fmnist": "198f5f8d18ee8b60",
+          "cifar10": "8092bd0e8a2b9a2e", "folder": "076b3d2f28e45da2"}
 
 
 def nominal(name):

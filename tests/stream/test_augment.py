@@ -53,7 +53,8 @@ def test_half_are_cropped_and_half_scaled():
             assert any(torch.equal(out[index], windows[index, :, i, j]) for i in range(5) for j in range(5))
 
 
-@pytest.mark.parametrize(("column", "name"), [(0, "adjust_brightness"), (1, "adjust_contrast"), (2, "adjust_saturation")])
+@pytest.mark.parametrize(("column", "name"), [
+    (0, "adjust_brightness"), (1, "adjust_contrast"), (2, "adjust_saturation")])
 def test_jitter_by_itself_is_torchvisions(column, name):
     functional = pytest.importorskip("torchvision.transforms.v2.functional")
     strengths = [0.0] * 4

@@ -50,7 +50,7 @@ def test_a_bad_setting_is_one_clear_line(setting, message):
 def test_json_is_strict():
     tree = json.loads(BASE.to_json())
     tree["network"]["depth"] = 3
-    with pytest.raises(BadInput, match="there is no field network.depth"):
+    with pytest.raises(BadInput, match=r"there is no field network\.depth"):
         Experiment.from_json(json.dumps(tree))
     del tree["network"]["depth"], tree["network"]["name"]
     with pytest.raises(BadInput, match=r"network.name: field required"):
@@ -73,7 +73,7 @@ def test_differences_are_named():
 def test_paths_name_every_field_once():
     found = paths(Experiment)
     assert len(found) == len(set(found))
-    assert {"optimizer.lr", "optimizer.momentum", "schedule.milestones", "augmentation.noise.std", "epochs"} <= set(found)
+    assert set(found) >= {"optimizer.lr", "optimizer.momentum", "schedule.milestones", "augmentation.noise.std", "epochs"}
 
 
 @pytest.mark.parametrize("text", ["png-28-grey", "png-32-rgb", "jpeg95-240-rgb", "jpeg100-64-grey"])
