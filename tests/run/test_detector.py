@@ -1,0 +1,195 @@
+"""What users hold: a checkpoint that loads anywhere, scores what it scored, and explains images as they are."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fcdd_dist import Detector, checkpoint
+from fcdd_dist.data.images import decode_stored
+from fcdd_dist.data.manifest import load_manifest
+from fcdd_dist.data.shards.read import read_shard
+from fcdd_dist.data.sources import open_source
+from fcdd_dist.errors import BadInput, Conflict, Damaged, NotFound
+from fcdd_dist.evaluation.explain import explain
+from fcdd_dist.recipes import recipe
+from fcdd_dist.run import Job, claim, prepare, run_rank
+from fcdd_dist.storage import FolderStore
+from fcdd_dist.world import World
+
+GOLDEN = Path(__file__).parents[1] / "checkpoints"
+
+
+@pytest.fixture(scope="module")
+def run(digits_data, tmp_path_factory):
+    url = str(tmp_path_factory.mktemp("detector") / "run")
+    job = Job(experiment=recipe("digits").experiment("0", 0).override(["epochs=12"]), data=digits_data, run=url)
+    claim(prepare(job))
+    run_rank(job, World())
+    return url
+
+
+@pytest.fixture(scope="module")
+def detector(run):
+    return Detector.load(run)
+
+
+def stored_test_images(digits_data, class_id="0"):
+    store = FolderStore(digits_data)
+    manifest = load_manifest(store)
+    (shard,) = manifest.part("test", class_id).shards
+    samples = read_shard(store, shard)
+    return {sample.source: decode_stored(sample.image, manifest.form).transpose(1, 2, 0) for sample in samples}
+
+
+def test_scores_of_stored_images_are_those_of_the_run(run, detector, digits_data):
+    stored = stored_test_images(digits_data)
+    rows = {row["path"]: float(row["score"]) for row in csv.DictReader(io.StringIO(
+        FolderStore(run).read("scores.csv").decode())) if row["class"] == "0"}
+    scores = detector.score(list(stored.values()))
+    assert scores.dtype == np.float32
+    assert np.allclose(scores, [rows[source] for source in stored], rtol=1e-5)
+
+
+def test_an_original_scores_as_its_shard_member_does(detector, digits_data):
+    stored = stored_test_images(digits_data)
+    originals = {item.name: item.read() for item in open_source(None, "digits").items("test", "0")}
+    ours = detector.score([originals[source] for source in stored])
+    spread = np.ptp(ours)
+    assert np.abs(ours - detector.score(list(stored.values()))).max() < 0.01 * spread
+
+
+def test_images_of_any_size_get_a_map_in_their_own_grid(detector):
+    random = np.random.default_rng(0)
+    sizes = [(28, 28), (8, 8), (61, 40), (1, 1), (200, 30)]
+    images = [random.integers(0, 256, size, dtype=np.uint8) for size in sizes]
+    maps = detector.explain(images)
+    assert [map_.shape for map_ in maps] == sizes
+    assert all(map_.dtype == np.float32 and map_.min() >= 0 and map_.max() <= 1 for map_ in maps)
+    colour = [np.repeat(image[:, :, None], 3, axis=2) for image in images]
+    assert np.allclose(detector.score(colour), detector.score(images), atol=1e-3)
+    assert np.allclose(detector.score([Image.fromarray(image) for image in images]), detector.score(images))
+    assert detector.score([]).shape == (0,)
+
+
+def test_a_map_points_at_what_is_wrong(detector, digits_data):
+    image = next(iter(stored_test_images(digits_data).values())).copy()
+    before = detector.maps([image])[0]
+    image[20:26, 2:8] = 255  # a blot in the lower left corner
+    grown = detector.maps([image])[0] - before
+    row, column = np.unravel_index(grown.argmax(), grown.shape)
+    assert row > 14
+    assert column < 14
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8), "photo.png", np.zeros(4, np.uint8)])
+def test_what_is_no_image_is_refused(detector, image):
+    with pytest.raises(BadInput, match="an image"):
+        detector.score([image])
+
+
+def test_it_loads_without_ray_and_without_pickle(run):
+    code = ("import sys; sys.modules['ray'] = None; import pickle; pickle.load = pickle.loads = None\n"
+            f"from fcdd_dist import Detector; d = Detector.load({run!r}); import numpy as np\n"
+            "print(d.score([np.zeros((28, 28), np.uint8)]).shape, 'webdataset' in sys.modules)")
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "(1,) False"
+
+
+def test_last_best_and_a_folder_of_checkpoints(run, tmp_path):
+    names = checkpoint.names(FolderStore(run))
+    assert checkpoint.locate(f"{run}/last").url == checkpoint.locate(run).url
+    assert checkpoint.locate(run).url.endswith(names[-1])
+    assert checkpoint.locate(f"{run}/best").url.rpartition("/")[2] in names
+    assert checkpoint.locate(f"{run}/checkpoints/{names[0]}").url.endswith(names[0])
+    with pytest.raises(NotFound, match="holds no checkpoint"):
+        Detector.load(str(tmp_path))
+
+
+@pytest.mark.parametrize(("spoil", "message"), [
+    (lambda folder: (folder / "detector.safetensors").unlink(), "detector.safetensors is missing"),
+    (lambda folder: (folder / "detector.safetensors").write_bytes(b"x" * 100), "detector.safetensors was altered"),
+    (lambda folder: _flip(folder / "detector.safetensors"), "detector.safetensors was altered"),
+    (lambda folder: (folder / "checkpoint.json").write_text("{}"), "checkpoint.json is damaged"),
+    (lambda folder: (folder / "checkpoint.json").write_text("\x80\x04pickle"), "checkpoint.json is damaged"),
+])
+def test_an_altered_checkpoint_is_refused(run, tmp_path, spoil, message):
+    folder = Path(shutil.copytree(checkpoint.locate(run).url, tmp_path / "copy"))
+    spoil(folder)
+    with pytest.raises(Damaged, match=message):
+        Detector.load(str(folder))
+
+
+def _flip(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("folder", sorted(GOLDEN.iterdir()), ids=lambda path: path.name)
+def test_checkpoints_of_every_schema_load_and_score_as_they_did(folder):
+    expected = json.loads((folder / "expected.json").read_text())
+    detector = Detector.load(str(folder))
+    image = (np.arange(28 * 28).reshape(28, 28) * 7 % 256).astype(np.uint8)
+    assert detector.score([image])[0] == pytest.approx(expected["score"], rel=1e-4)
+    assert detector.maps([image])[0][14, 10] == pytest.approx(expected["map"], rel=1e-4)
+    assert detector.threshold.value == expected["threshold"]
+
+
+class TestExplain:
+    def test_files_folders_globs_and_bad_images(self, run, tmp_path):
+        pictures = tmp_path / "pictures"
+        (pictures / "deep").mkdir(parents=True)
+        image = Image.fromarray(np.full((30, 20), 90, np.uint8))
+        image.save(pictures / "a.png")
+        image.save(pictures / "deep" / "a.png")
+        image.convert("RGB").save(pictures / "b ü.jpg")
+        (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+        (pictures / "notes.txt").write_text("no image")
+        said = []
+        failed = explain(run, [str(pictures), str(pictures / "*.png")], str(tmp_path / "out"), raw=True,
+                         say=said.append)
+        assert failed == 1
+        assert any("left out" in line and "broken.png" in line for line in said)
+        rows = list(csv.DictReader((tmp_path / "out/scores.csv").read_text().splitlines()))
+        assert len(rows) == 3
+        assert {row["label"] for row in rows} <= {"0", "1"}
+        for name in ("a", "a-2", "b_ü"):
+            with Image.open(tmp_path / f"out/{name}.png") as picture:
+                assert picture.size[0] > 60
+            assert np.load(tmp_path / f"out/{name}.npy", allow_pickle=False).shape == (30, 20)
+        explain(run, [str(pictures / "a.png")], str(tmp_path / "out"))  # an earlier explanation is replaced
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", "scores.csv"}
+
+    def test_a_folder_of_somebody_else_is_not_touched(self, run, tmp_path):
+        (tmp_path / "thesis.tex").write_text("")
+        Image.new("L", (9, 9)).save(tmp_path / "x.png")
+        with pytest.raises(Conflict, match="holds other files"):
+            explain(run, [str(tmp_path / "x.png")], str(tmp_path))
+
+    @pytest.mark.parametrize("images", ["nothing.png", "*.png", "."])
+    def test_what_names_no_image(self, run, tmp_path, monkeypatch, images):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(BadInput, match="no"):
+            explain(run, [images], str(tmp_path / "out"))
+
+    def test_without_a_threshold_labels_stay_empty_and_why_is_said_once(self, run, tmp_path):
+        copy = FolderStore(shutil.copytree(checkpoint.locate(run).url, tmp_path / "copy"))
+        record = json.loads(copy.read("checkpoint.json"))
+        record["threshold"] = {"value": None, "budget": 0.05, "images": 0, "how": "no images were held out"}
+        copy.write("checkpoint.json", json.dumps(record).encode())
+        for name in "ab":
+            Image.new("L", (9, 9)).save(tmp_path / f"{name}.png")
+        said = []
+        explain(copy.url, [str(tmp_path / "a.png"), str(tmp_path / "b.png")], str(tmp_path / "out"), say=said.append)
+        assert [line for line in said if "threshold" in line] == [
+            "no threshold, labels stay empty: no images were held out"]
+        rows = csv.DictReader((tmp_path / "out/scores.csv").read_text().splitlines())
+        assert [row["label"] for row in rows] == ["", ""]
