@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import torch
 
@@ -11,10 +13,18 @@ def default_budget(device: torch.device, ranks: int) -> int:
     """Bytes a split may keep decoded on the device: a third of what is free there, shared with the other ranks."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 3
-    pages = os.sysconf("SC_AVPHYS_PAGES") if "SC_AVPHYS_PAGES" in os.sysconf_names else (2 << 30) // 4096
-    return pages * (os.sysconf("SC_PAGE_SIZE")) // (3 * ranks)
+    return _available() // (3 * ranks)
 
 
 def default_threads() -> int:
     """The processors that this process may use, at most 16."""
     return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _available() -> int:
+    """Bytes of memory that can be had without swapping; half of all memory where the system does not tell."""
+    try:
+        # Free pages alone would count what the page cache holds as taken.
+        return int(re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())[1]) << 10
+    except FileNotFoundError:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

@@ -13,6 +13,7 @@ from fcdd_dist.run import Job, claim, prepare
 from fcdd_dist.storage import FolderStore
 from tests.support.ranks import RanksDied, train
 
+pytestmark = pytest.mark.slow
 EPOCHS = 3
 TIMES = {"seconds", "images_per_s"}
 

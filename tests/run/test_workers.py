@@ -76,6 +76,7 @@ def trained(digits_data, digits_experiment, tmp_path_factory):
     return runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [2, 4])
 def test_losses_agree_to_a_thousandth(trained, workers):
     def losses(run):
@@ -88,6 +89,7 @@ def test_losses_agree_to_a_thousandth(trained, workers):
     assert np.abs(ours / alone - 1).max() < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [2, 3])
 def test_scores_threshold_and_auroc_of_one_checkpoint_are_equal_bit_for_bit(trained, workers, tmp_path, digits_data,
                                                                             digits_experiment):
@@ -104,6 +106,7 @@ def test_scores_threshold_and_auroc_of_one_checkpoint_are_equal_bit_for_bit(trai
     assert copy.read("scores.csv") == trained[1].read("scores.csv")
 
 
+@pytest.mark.slow
 def test_the_detector_alone_gives_the_scores_of_the_run(trained, digits_data):
     """From the images of the shards, in other batches, by one more thread."""
     from fcdd_dist.evaluation.evaluate import evaluate
