@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 from ..errors import BadInput, NotFound
 from ..storage import open_store
 from ..training.progress import duration
+from ..world import World
 from .options import add_json, figures, place, share, show, whole
 
 if TYPE_CHECKING:
+    from ..cluster.placement import Placement
     from ..experiment import Experiment
     from ..run import Job
 
@@ -81,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     console = Console()
     placement = Placement.parse(options.workers, cpus=options.threads, gpus=options.gpus_per_worker,
                                 max_failures=options.max_failures)
-    wanted = job(options, placement.gpus > 0, console)
+    wanted = job(options, placement, console)
     try:
         result = {"run": wanted.run, **train(wanted, placement, options.address, console, console.live)}
     finally:
@@ -92,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def job(options: argparse.Namespace, gpus: bool, say: Callable[[str], None]) -> Job:
+def job(options: argparse.Namespace, placement: Placement, say: Callable[[str], None]) -> Job:
     """The job that the options mean, with its name. Raises BadInput."""
     from ..recipes import recipe
     from ..run import Job, prepare
@@ -100,6 +102,7 @@ def job(options: argparse.Namespace, gpus: bool, say: Callable[[str], None]) -> 
     if options.name is not None and not _NAME.fullmatch(options.name):
         raise BadInput(f"--name {options.name!r}: write letters, digits, dots, dashes and underlines")
     experiment = recipe(options.recipe).experiment(options.nominal, options.seed).override(_settings(options))
+    World(0, placement.most).lanes(experiment.lanes)
     storage = place(options.storage)
     unnamed = prepare(Job(
         experiment=experiment, data=place(options.data), exposure=options.exposure and place(options.exposure),
@@ -112,7 +115,7 @@ def job(options: argparse.Namespace, gpus: bool, say: Callable[[str], None]) -> 
 
     if options.precision != "auto" or _sets_precision(options.settings):
         return named(unnamed.experiment.precision)
-    answer, why = auto_precision(gpus)
+    answer, why = auto_precision(placement.gpus > 0)
     for precision in (answer, "float32" if answer == "bf16" else "bf16"):
         if precision_of_run(named(precision).run) == precision:  # a resume never answers again
             answer, why = precision, "as the run has it that is there"

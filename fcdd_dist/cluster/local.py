@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ _QUICK_AND_QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # workers without a GPU keep their environment; silences a warning
 }
 _LONGEST_FOLDER = 40  # bytes; Ray puts sockets some 60 bytes further down, and a socket's path has at most 107
+_ANSWERS_WITHIN_S = 10.0
 _PREFIX, _OWNER = "fcdd-ray-", "owner.json"
 
 
@@ -93,6 +95,7 @@ def _connected(address: str) -> Iterator[None]:
         Path("~/.ray/auth_token").expanduser().is_file())
     # Without the mode even the right token is not sent, and Ray only says that it failed to connect.
     mode = {"RAY_AUTH_MODE": "token"} if has_token and "RAY_AUTH_MODE" not in os.environ else {}
+    _check_answers(address)
     with environment(_QUICK_AND_QUIET | mode):
         import ray
 
@@ -105,6 +108,17 @@ def _connected(address: str) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raises BadInput where nobody listens: Ray itself would go on trying for many minutes."""
+    host, _, port = address.rpartition("://")[2].partition("/")[0].rpartition(":")
+    if not (host and port.isdigit()):  # "auto", or a name that only Ray can make something of
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS_WITHIN_S).close()
+    except (OSError, OverflowError) as error:
+        raise BadInput(f"nobody answers at {address} ({error}): is the address right, and the cluster up?") from None
 
 
 def _why_not(address: str, has_token: bool, error: Exception) -> str:

@@ -1,0 +1,75 @@
+"""What a person sees: the live line on a terminal and elsewhere, and the epochs of a run as they come."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from fcdd_dist.storage import MemoryStore
+from fcdd_dist.training.progress import Console, Follower, duration, epoch_line
+
+
+class Stream(io.StringIO):
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self.isatty = lambda: terminal
+
+
+def line(epoch: int, seconds: float = 2.0) -> dict:
+    return {"epoch": epoch, "loss": 0.5, "loss_nominal": 0.25, "loss_anomalous": None, "holdout_loss": None,
+            "lr": 0.1, "images_per_s": 12345.6, "seconds": seconds}
+
+
+def write(store, *lines: dict) -> None:
+    store.write("metrics.jsonl", "".join(json.dumps(each) + "\n" for each in lines).encode())
+
+
+def test_plain_lines_are_rare_and_the_last_one_comes():
+    now = [0.0]
+    stream = Stream(terminal=False)
+    console = Console(stream, every=2, clock=lambda: now[0])
+    for second in range(10):
+        now[0] = second / 2
+        console.live(f"line {second}")
+    console("said")
+    console.close()
+    assert stream.getvalue().splitlines() == ["line 0", "line 4", "line 8", "said", "line 9"]
+
+
+def test_a_terminal_has_one_line_that_makes_room():
+    stream = Stream(terminal=True)
+    console = Console(stream)
+    console.live("epoch 1")
+    console("said")
+    console.close()
+    assert stream.getvalue() == "\r\x1b[2Kepoch 1\r\x1b[2Ksaid\n\r\x1b[2Kepoch 1\n"
+
+
+def test_a_follower_tells_each_epoch_once():
+    store = MemoryStore()
+    follower = Follower(store, epochs=10)
+    assert follower.news() is None
+    write(store, line(1), line(2))
+    assert follower.news() == "epoch 2/10  eta 16 s  loss 0.5 (nominal 0.25)  12,346 images/s"
+    assert follower.news() is None
+
+
+def test_a_follower_of_a_resumed_run_follows_it_back():
+    store = MemoryStore()
+    write(store, *(line(epoch) for epoch in range(1, 6)))
+    follower = Follower(store, epochs=10)
+    write(store, line(1), line(2), line(3))  # the epochs since the last checkpoint are redone
+    assert follower.news() is None
+    write(store, *(line(epoch) for epoch in range(1, 5)))
+    assert follower.news().startswith("epoch 4/10")
+
+
+def test_the_last_epoch_has_no_eta():
+    assert epoch_line(line(10), 10, 0.0) == "epoch 10/10  loss 0.5 (nominal 0.25)  12,346 images/s"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.6, "1:00 min"), (187, "3:07 min"), (7500, "2:05 h")])
+def test_durations(seconds, text):
+    assert duration(seconds) == text
