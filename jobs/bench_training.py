@@ -1,0 +1,131 @@
+"""Our training as the product runs it, without anything around it; against its own step, and against decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import torch
+from bench_data import DataSets
+from bench_timing import Bench, Row, in_turn
+
+from fcdd_dist.data.order import Cursor, Order
+from fcdd_dist.data.shards.read import read_shard
+from fcdd_dist.detector import build_network
+from fcdd_dist.experiment import Experiment
+from fcdd_dist.run import Job, Prepared, prepare
+from fcdd_dist.run.rank import measured_preprocessing, open_stream
+from fcdd_dist.stream.batches import Batch
+from fcdd_dist.stream.budget import default_threads
+from fcdd_dist.stream.pixels import Streamed, decode_samples
+from fcdd_dist.training.fit import State, fit
+from fcdd_dist.world import World
+
+
+class Nobody:
+    """A watcher that neither evaluates nor keeps anything."""
+
+    def wants_stop(self) -> bool:
+        return False
+
+    def holdout_loss(self) -> None:
+        return None
+
+    def after_step(self, state: State) -> None:
+        pass
+
+    def after_epoch(self, state: State) -> None:
+        pass
+
+
+class SameBatch:
+    """A stream that gives one batch again and again: what is left of a training is its step."""
+
+    def __init__(self, batch: Batch, steps_per_epoch: int) -> None:
+        self._batch, self.steps_per_epoch = batch, steps_per_epoch
+
+    def batches(self, start: Cursor, epochs: int) -> Iterator[tuple[Cursor, Batch]]:
+        for epoch in range(start.epoch, epochs):
+            for step in range(self.steps_per_epoch):
+                yield Cursor(epoch, step), self._batch
+
+
+class Training:
+    """A training that goes on for some epochs whenever it is asked to."""
+
+    def __init__(self, experiment: Experiment, stream, device: torch.device) -> None:
+        self._experiment, self._stream = experiment, stream
+        self._state = State.initial(build_network(experiment).to(device), experiment)
+
+    def advance(self, epochs: int = 1) -> int:
+        """The images that were trained on."""
+        until = self._experiment.model_copy(update={"epochs": self._state.cursor.epoch + epochs})
+        fit(until, World(), self._stream, self._state, Nobody())
+        return epochs * self._stream.steps_per_epoch * until.batch_size
+
+
+def prepared(data: str, bench: Bench, budget: int | None) -> Prepared:
+    """All images of the first class and of the exposure set; ``budget`` 0 streams them, None keeps them resident."""
+    return prepare(Job(experiment=DataSets.experiment(data, bench.precision), data=data, run=f"{data}/no-run",
+                       budget_bytes=budget))
+
+
+def opened(checked: Prepared, device: torch.device):
+    return open_stream(checked, measured_preprocessing(checked), World(), device)
+
+
+def whole(bench: Bench, data: DataSets) -> list[Row]:
+    """Stream and step together against the step alone."""
+    rows = []
+    for name, budget in (("resident", None), ("streamed", 0)):
+        checked = prepared(data.small, bench, budget)
+        experiment, stream = checked.experiment, opened(checked, bench.device)
+        _, batch = next(stream.batches(Cursor(), 1))
+        training = Training(experiment, stream, bench.device)
+        alone = Training(experiment, SameBatch(batch, stream.steps_per_epoch), bench.device)
+        epochs = 1 if bench.quick else 2
+        rows.append(in_turn(bench, f"whole training, {name}, against its step", partial(training.advance, epochs),
+                            partial(alone.advance, epochs), aim=0.85, pairs=7, unit="%"))
+    return rows
+
+
+def streaming(bench: Bench, data: DataSets) -> list[Row]:
+    """Reading shards, checking, unpacking and decoding in the order of a training, against decoding alone."""
+    threads, rows = default_threads(), []
+    for url in (data.small, data.large):
+        checked = prepared(url, bench, 0)
+        store, form = checked.exposure_store, checked.experiment.data.form
+        shards = checked.shards("exposure", *checked.trained_on)
+        requests = _one_pass(checked)
+        in_memory = [(read_shard(store, shard), shard) for shard in shards]
+
+        def stream(store=store, shards=shards, form=form, requests=requests) -> int:
+            # A new one each time: it has read nothing yet.
+            return sum(len(images) for images in Streamed(store, shards, form, bench.device, threads).walk(requests))
+
+        def decode(store=store, form=form, in_memory=in_memory) -> int:
+            with ThreadPoolExecutor(threads) as pool:
+                done = pool.map(lambda pair: decode_samples(pair[0], form, store, pair[1]), in_memory)
+                return sum(len(images) for images in done)
+
+        rows.append(in_turn(bench, f"streaming {form} from disk against decoding it from memory, {threads} threads",
+                            stream, decode, aim=0.85, pairs=7, unit="%"))
+    return rows
+
+
+def _one_pass(checked: Prepared) -> list[np.ndarray]:
+    """The exposure samples of each step, until all were asked for about once."""
+    e = checked.experiment
+    counts = {which: tuple(shard.samples for shard in checked.shards(which, *checked.trained_on))
+              for which in ("nominal", "exposure")}
+    order = Order(batch_size=e.batch_size, lanes=e.lanes, seed=e.seed, window=e.data.window, repeats=e.data.repeats,
+                  nominal=counts["nominal"], exposure=counts["exposure"], settings=e.exposure)
+    requests, asked, step = [], 0, 0
+    while asked < sum(counts["exposure"]):
+        cursor = Cursor(*divmod(step, order.steps_per_epoch))
+        lanes = [order.rows(cursor, lane) for lane in range(e.lanes)]
+        requests.append(np.concatenate([lane.ids[lane.exposed] for lane in lanes]))
+        asked, step = asked + len(requests[-1]), step + 1
+    return requests
