@@ -45,6 +45,7 @@ def session(address: str | None, placement: Placement, say: Callable[[str], None
     """
     address = address or os.environ.get("RAY_ADDRESS") or None
     with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # Ray tells of lost workers there, amid results
         if "ray" in sys.modules and sys.modules["ray"].is_initialized():
             cpus = placement.cpus or 1
             _check_room(placement, cpus)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -66,8 +67,9 @@ def cores() -> int:
 
 def local_gpus() -> int:
     """NVIDIA GPUs of this machine that the installed torch can use, found without importing it (1 s and 0.2 GB)."""
-    if metadata.version("torch").endswith("+cpu"):
-        return 0
+    with contextlib.suppress(metadata.PackageNotFoundError):  # a torch of one's own making may have no metadata
+        if metadata.version("torch").endswith("+cpu"):
+            return 0
     devices = sum(re.fullmatch(r"nvidia\d+", device.name) is not None for device in Path("/dev").glob("nvidia*"))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:

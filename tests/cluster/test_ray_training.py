@@ -41,8 +41,9 @@ def command(data, runs, *more: str) -> list[str]:
 def driver(*arguments: str, log: Path):
     """A driver in a process of its own, with its standard error in ``log``; killed if it is still there."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    with open(log, "wb") as stderr, subprocess.Popen([sys.executable, "-m", "fcdd_dist.cli", *arguments], cwd=log.parent,
-                                                     stdout=subprocess.PIPE, stderr=stderr, env=environment) as process:
+    line = [sys.executable, "-m", "fcdd_dist.cli", *arguments]
+    with open(log, "wb") as stderr, subprocess.Popen(line, cwd=log.parent, stdout=subprocess.PIPE, stderr=stderr,
+                                                     env=environment) as process:
         try:
             yield process
         finally:
@@ -156,6 +157,7 @@ def test_a_submitted_job_can_be_stopped(data, tmp_path):
         deadline = time.monotonic() + WITHIN_S
         while "epoch 1" not in (text := jobs("logs", "one")):
             assert time.monotonic() < deadline, text
+            assert "Traceback" not in text, text
         jobs("stop", "one")
         assert "stopped by SIGTERM with everything committed" in jobs("logs", "one")
         assert list((tmp_path / "run" / "checkpoints").glob("*/checkpoint.json"))
