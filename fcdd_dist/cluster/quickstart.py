@@ -38,11 +38,13 @@ def quickstart(out: str, digit: int, say: Say, live: Say | None = None) -> dict:
 def explanation(result: dict) -> list[str]:
     """What came out, what it means, and where to look."""
     run, threshold = result["run"], result["threshold"]["value"]
-    flag = (f"            Scores above {threshold:.3g} are flagged: about {result['threshold']['budget']:.0%} of "
-            f"normal images would be." if threshold is not None else
-            f"            There is no threshold: {result['threshold']['how']}.")
+    flag = (f"  scores above {threshold:.3g} are flagged: about {result['threshold']['budget']:.0%} of "
+            f"normal images would be" if threshold is not None else
+            f"  no threshold: {result['threshold']['how']}")
     return [
-        f"A detector that was shown {result['class_name']!r} as normal, and has never seen the other digits.",
+        f"A detector that was shown {result['class_name']!r} as normal, and digits on their side and patches of photographs "
+        f"as outlier exposure.",
+        "Upright, it saw no other digit before the test: those are what it has to find.",
         "",
         f"  AUROC {result['auroc']:.3f}   the chance that it finds a random other digit more abnormal than a random "
         f"{result['nominal']}",

@@ -40,6 +40,9 @@ class Console:
     def __call__(self, line: str) -> None:
         shown = self._shown
         self._wipe()
+        if self._held is not None:  # lines come in the order of what happened
+            self._write(self._held + "\n")
+            self._held = None
         self._write(line + "\n")
         if shown is not None:
             self.live(shown)

@@ -26,7 +26,7 @@ def write(store, *lines: dict) -> None:
     store.write("metrics.jsonl", "".join(json.dumps(each) + "\n" for each in lines).encode())
 
 
-def test_plain_lines_are_rare_and_the_last_one_comes():
+def test_plain_lines_are_rare_and_the_last_one_comes_in_order():
     now = [0.0]
     stream = Stream(terminal=False)
     console = Console(stream, every=2, clock=lambda: now[0])
@@ -35,7 +35,7 @@ def test_plain_lines_are_rare_and_the_last_one_comes():
         console.live(f"line {second}")
     console("said")
     console.close()
-    assert stream.getvalue().splitlines() == ["line 0", "line 4", "line 8", "said", "line 9"]
+    assert stream.getvalue().splitlines() == ["line 0", "line 4", "line 8", "line 9", "said"]
 
 
 def test_a_terminal_has_one_line_that_makes_room():
