@@ -42,8 +42,8 @@ def explanation(result: dict) -> list[str]:
             f"normal images would be" if threshold is not None else
             f"  no threshold: {result['threshold']['how']}")
     return [
-        f"A detector that was shown {result['class_name']!r} as normal, and digits on their side and patches of photographs "
-        f"as outlier exposure.",
+        f"A detector that was shown {result['class_name']!r} as normal, and digits on their side and patches of "
+        "photographs as outlier exposure.",
         "Upright, it saw no other digit before the test: those are what it has to find.",
         "",
         f"  AUROC {result['auroc']:.3f}   the chance that it finds a random other digit more abnormal than a random "
