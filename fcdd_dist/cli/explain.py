@@ -25,6 +25,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--raw", action="store_true", help="write the maps, too, as float32 .npy files")
     parser.add_argument("--colour", metavar="MAP", default="jet",
                         help="matplotlib's name of the heatmap's colours (default: jet, as in the paper)")
+    parser.add_argument("--scale", choices=("reference", "each"), default="reference",
+                        help="what is red: what is high beside the detector's reference images, so that pictures "
+                        "compare, or within each image, so that faint spots show (default: reference)")
     add_json(parser)
 
 
@@ -34,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
 
     out = place(options.out)
     failed = explain(place(options.checkpoint), [place(image) for image in options.images], out, raw=options.raw,
-                     colour=options.colour, say=Console())
+                     colour=options.colour, scale=options.scale, say=Console())
     show({"out": out, "failed": failed},
          [f"pictures and scores.csv are in {out}"] + ([f"{failed} images could not be read"] if failed else []),
          options.json)

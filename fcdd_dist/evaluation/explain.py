@@ -18,7 +18,7 @@ from ..detector import Detector
 from ..errors import BadInput, Conflict, NotFound
 from ..model.heatmap_scale import heatmap_scale, normalise_heatmap
 from ..storage import open_store
-from .figures import explanation
+from .figures import check_colours, explanation
 
 SCORES = "scores.csv"
 
@@ -34,6 +34,7 @@ def explain(checkpoint: str, images: list[str], out: str, *, raw: bool = False, 
     above the detector's threshold, and empty where it has none.
     Raises BadInput where nothing matches or ``out`` holds other files than an earlier explanation.
     """
+    check_colours(colour)
     detector, store = Detector.load(checkpoint), open_store(out)
     paths = find_images(images)
     there = [entry.key for entry in store.list()]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import BadInput, nearest
 from ..model.heatmap_scale import HeatmapScale
 from .pages import LINE, MARGIN, MUTED, Page
 
@@ -50,6 +51,15 @@ def colour(heatmap: np.ndarray, colormap: str = "jet") -> np.ndarray:
     if heatmap.ndim != 2 or not ((heatmap >= 0) & (heatmap <= 1)).all():
         raise ValueError("a heatmap to be coloured has two axes and values from 0 to 1")
     return matplotlib.colormaps[colormap](heatmap, bytes=True)[..., :3]
+
+
+def check_colours(name: str) -> None:
+    """Raises BadInput where matplotlib has no colour map of that name."""
+    import matplotlib
+
+    if name not in matplotlib.colormaps:
+        raise BadInput(f"matplotlib has no colours {name!r}{nearest(name, matplotlib.colormaps)}: jet, viridis, "
+                       f"inferno and cividis are some that it has")
 
 
 def overlay(image: np.ndarray, heatmap: np.ndarray, colormap: str = "jet") -> np.ndarray:

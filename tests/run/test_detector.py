@@ -180,6 +180,16 @@ class TestExplain:
         with pytest.raises(BadInput, match="no"):
             explain(run, [images], str(tmp_path / "out"))
 
+    def test_colours_and_scale(self, run, tmp_path):
+        Image.new("L", (9, 9), 200).save(tmp_path / "x.png")
+        with pytest.raises(BadInput, match=r"no colours 'virids' \(did you mean 'viridis'\?\)"):
+            explain(run, [str(tmp_path / "x.png")], str(tmp_path / "out"), colour="virids")
+        pictures = []
+        for scale in ("reference", "each"):
+            explain(run, [str(tmp_path / "x.png")], str(tmp_path / "out"), scale=scale)
+            pictures.append((tmp_path / "out/x.png").read_bytes())
+        assert pictures[0] != pictures[1]
+
     def test_without_a_threshold_labels_stay_empty_and_why_is_said_once(self, run, tmp_path):
         copy = FolderStore(shutil.copytree(checkpoint.locate(run).url, tmp_path / "copy"))
         record = json.loads(copy.read("checkpoint.json"))
