@@ -39,9 +39,10 @@ def ray(bench: Bench, data) -> list[Row]:
                 str(data.folder / "runs"), "--workers", "2", "--epochs", "2" if bench.quick else "20", "--json"], 0)
     seconds = time.perf_counter() - began
     training = json.loads(out)["seconds"]
+    loaded = median_seconds(lambda: _run([sys.executable, "-c", "import torch"], 0), 3)  # 1 s where nothing else runs
     return [Row("Ray and all else around a training with 2 workers, as a share of ten minutes",
                 (seconds - training) / _TEN_MINUTES, "%", 0.05, at_least=False,
-                figures={"whole_command_s": seconds, "epochs_s": training})]
+                figures={"whole_command_s": seconds, "epochs_s": training, "import_torch_s": loaded})]
 
 
 def _run(command: list[str], code: int) -> str:
