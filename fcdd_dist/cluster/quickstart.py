@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..data.manifest import MANIFEST
+from ..data.manifest import MANIFEST, load_manifest
+from ..data.shards.read import read_shard
 from ..recipes import recipe
 from ..run import Job
 from ..storage import Store, open_store
@@ -12,6 +13,7 @@ from .placement import Placement
 from .train import train
 
 _RECIPE, _WORKERS, _REPORT = "digits", 2, "report.html"
+_PICTURES = "pictures"
 Say = Callable[[str], None]
 
 
@@ -27,12 +29,13 @@ def quickstart(out: str, digit: int, say: Say, live: Say | None = None) -> dict:
     if not _has(open_store(data), MANIFEST):
         say(f"writing shards of scikit-learn's digits into {data}")
         shard(_RECIPE, None, open_store(data), progress=live or say)
+    _write_pictures(open_store(data), open_store(out))
     job = Job(experiment=recipe(_RECIPE).experiment(str(digit), 0), data=data, run=run)
     result = train(job, Placement(_WORKERS, _WORKERS), None, say, live)
     if not _has(open_store(run), _REPORT):
         say("writing the report")
         write_report(open_store(run))
-    return {"run": run, **result}
+    return {"run": run, "pictures": f"{out}/{_PICTURES}", **result}
 
 
 def explanation(result: dict) -> list[str]:
@@ -60,9 +63,15 @@ def explanation(result: dict) -> list[str]:
         f"  {run}/result.json    all figures",
         f"  {run}/scores.csv     a score for every test picture",
         "",
-        "Use it on pictures of your own, light digits on a dark ground:",
-        f"  fcdd-dist explain {run} PICTURE... --out explained",
+        "Use it on pictures, these or your own light digits on a dark ground:",
+        f"  fcdd-dist explain {run} {result['pictures']} --out explained",
     ]
+
+
+def _write_pictures(data: Store, out: Store) -> None:
+    """One test image a digit as a file, for whoever has no picture at hand: its stored bytes are a PNG."""
+    for digit, part in load_manifest(data).splits["test"].items():
+        out.write(f"{_PICTURES}/digit-{digit}.png", bytes(read_shard(data, part.shards[0])[0].image))
 
 
 def _has(store: Store, key: str) -> bool:
