@@ -5,7 +5,8 @@
     python jobs/bench.py --data data/cifar10   on a sharded data set of one's own
 
 Rivals take turns, A B A B, and the median of the ratios of neighbours counts, so that other load on the machine
-matters little. The goals of speed are those for CPUs with avx512_bf16 or amx; elsewhere the figures have none.
+matters little. Where there is much of it, use --threads 1: with more, each small operation waits for the slowest
+thread. The goals of speed are those for CPUs with avx512_bf16 or amx; elsewhere the figures have none.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -72,25 +74,27 @@ def main() -> int:
         data = DataSets(options.data, options.quick)
     except (FcddError, Skip) as error:
         parser.error(str(error))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was measured is kept, what was made up is removed
+    rows: dict[str, list[Row]] = {}
+    skipped: dict[str, str] = {}
     try:
-        rows, skipped = measure(options.parts or list(PARTS), bench, data)
+        measure(options.parts or list(PARTS), bench, data, rows, skipped)
     finally:
         data.close()
-    if options.json:
-        Path(options.json).write_text(json.dumps({
-            "machine": facts, "precision": precision, "quick": options.quick, "skipped": skipped,
-            "rows": {part: [asdict(row) | {"reached": row.reached} for row in found]
-                     for part, found in rows.items()}}, indent=1))
+        if options.json:
+            Path(options.json).write_text(json.dumps({
+                "machine": facts, "precision": precision, "quick": options.quick, "skipped": skipped,
+                "rows": {part: [asdict(row) | {"reached": row.reached} for row in found]
+                         for part, found in rows.items()}}, indent=1))
     missed = sum(row.reached is False for found in rows.values() for row in found)
     print(f"\n{missed} of {sum(map(len, rows.values()))} figures miss their aim" if missed else
           "\nno figure misses its aim")
     return 0
 
 
-def measure(parts: list[str], bench: Bench, data: DataSets) -> tuple[dict[str, list[Row]], dict[str, str]]:
-    """Rows by part, and why parts were skipped; printed as they come."""
-    rows: dict[str, list[Row]] = {}
-    skipped: dict[str, str] = {}
+def measure(parts: list[str], bench: Bench, data: DataSets, rows: dict[str, list[Row]], skipped: dict[str, str]
+            ) -> None:
+    """Adds rows by part, and why parts were skipped; prints them as they come."""
     for part in parts:
         began = time.perf_counter()
         try:
@@ -103,7 +107,6 @@ def measure(parts: list[str], bench: Bench, data: DataSets) -> tuple[dict[str, l
             print(f"{part:<10} {shown(row.value, row.unit):>9}   {verdict(row, bench):<28} {row.what}")
             print(f"{'':<24}{', '.join(f'{name} {value:,.4g}' for name, value in row.figures.items())}")
         print(f"{'':<24}{time.perf_counter() - began:.0f} s", file=sys.stderr)
-    return rows, skipped
 
 
 def shown(value: float, unit: str) -> str:

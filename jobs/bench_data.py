@@ -14,6 +14,7 @@ from PIL import Image
 from fcdd_dist.data.images import encode
 from fcdd_dist.data.manifest import load_manifest
 from fcdd_dist.data.shards.read import read_shard
+from fcdd_dist.data.shards.write import shard
 from fcdd_dist.experiment import Experiment
 from fcdd_dist.recipes import recipe
 from fcdd_dist.run import Prepared
@@ -62,9 +63,9 @@ class DataSets:
 
     def _make_up(self, name: str) -> str:
         try:
-            from fcdd_dist.data.shards.write import shard
-        except ModuleNotFoundError as error:
-            raise Skip(f"making up data needs {error.name}; or give --data") from None
+            import webdataset  # noqa: F401 - needed for writing alone
+        except ModuleNotFoundError:
+            raise Skip("making up data needs webdataset; or give --data") from None
         source, form, out = self.folder / f"{name}-images", recipe(name).form, self.folder / name
         counts = (_QUICK if self._quick else _COUNTS)[name]
         rng, (nominal, other) = np.random.default_rng(0), _CLASSES[name]
@@ -84,8 +85,8 @@ def unpack(checked: Prepared, folder: Path) -> tuple[list[Path], list[Path]]:
     for which, store in (("nominal", checked.data_store), ("exposure", checked.exposure_store)):
         (folder / which).mkdir(parents=True, exist_ok=True)
         paths = []
-        for shard in checked.shards(which, *checked.trained_on):
-            for sample in read_shard(store, shard):
+        for record in checked.shards(which, *checked.trained_on):
+            for sample in read_shard(store, record):
                 paths.append(folder / which / f"{len(paths):07}.{checked.experiment.data.form.extension}")
                 paths[-1].write_bytes(sample.image)
         found.append(paths)
