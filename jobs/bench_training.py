@@ -12,6 +12,7 @@ from bench_data import DataSets
 from bench_timing import Bench, Row, in_turn
 
 from fcdd_dist.data.order import Cursor, Order
+from fcdd_dist.data.shards.decode import decode_samples
 from fcdd_dist.data.shards.read import read_shard
 from fcdd_dist.detector import build_network
 from fcdd_dist.experiment import Experiment
@@ -19,7 +20,7 @@ from fcdd_dist.run import Job, Prepared, prepare
 from fcdd_dist.run.rank import measured_preprocessing, open_stream
 from fcdd_dist.stream.batches import Batch
 from fcdd_dist.stream.budget import default_threads
-from fcdd_dist.stream.pixels import Streamed, decode_samples
+from fcdd_dist.stream.pixels import Streamed
 from fcdd_dist.training.fit import State, fit
 from fcdd_dist.world import World
 

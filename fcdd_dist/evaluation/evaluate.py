@@ -13,11 +13,11 @@ import torch.distributed as dist
 
 from .. import checkpoint
 from ..data.manifest import Manifest, Shard, check_sizes, load_manifest
+from ..data.shards.decode import decode_samples
 from ..data.shards.read import read_shard
 from ..detector import Detector
 from ..errors import BadInput
 from ..storage import Store, open_store
-from ..stream.pixels import decode_samples
 from ..world import World
 from .metrics import auroc, average_precision, per_kind, why_undefined
 

@@ -16,6 +16,7 @@ from safetensors.torch import save
 from .. import checkpoint
 from ..checkpoint import Position, Record
 from ..data.order import Cursor
+from ..data.shards.decode import decode_samples
 from ..data.shards.read import read_shard
 from ..detector import CHUNK, Detector
 from ..errors import Fault, NonFiniteLoss
@@ -24,7 +25,6 @@ from ..evaluation.metrics import Threshold, choose_threshold
 from ..model.heatmap_scale import heatmap_scale
 from ..storage import open_store
 from ..storage.lease import still_current
-from ..stream.pixels import decode_samples
 from ..training.curves import write_metrics, write_tensorboard
 from ..training.fit import State
 from ..training.optimization import load_optimizer_tensors, optimizer_tensors

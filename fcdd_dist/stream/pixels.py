@@ -15,14 +15,14 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from ..data.images import decode_stored
 from ..data.manifest import Shard
+from ..data.shards.decode import decode_sample, read_images
 from ..data.shards.read import Sample, read_shard
-from ..errors import BadInput, Damaged
+from ..errors import BadInput
 from ..experiment import Form
 from ..storage import Store
 
-STREAM_BYTES = 128 << 20  # undecoded shards that a streamed split keeps
+STREAM_BYTES = 128 << 20  # of shards that a streamed split keeps
 _AHEAD = 6  # requests that are decoded ahead
 
 
@@ -46,7 +46,7 @@ class Resident:
         ends = np.cumsum([shard.samples for shard in shards])
 
         def load(number: int) -> None:
-            images = decode_samples(read_shard(store, shards[number]), form, store, shards[number])
+            images = read_images(store, shards[number], form)
             self._images[ends[number] - len(images): ends[number]] = torch.from_numpy(images).to(device)
 
         with ThreadPoolExecutor(threads) as pool:
@@ -67,7 +67,7 @@ class Streamed:
         self._ends = np.cumsum([shard.samples for shard in shards])
         self._threads = threads
         self._lock = threading.Lock()
-        self._kept: OrderedDict[int, Future[list[Sample]]] = OrderedDict()  # by shard, the last used last
+        self._kept: OrderedDict[int, Future[np.ndarray | list[Sample]]] = OrderedDict()  # by shard, the last used last
         self._bytes = 0
 
     def walk(self, requests: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:
@@ -94,30 +94,40 @@ class Streamed:
         out = images.numpy()
         numbers = np.searchsorted(self._ends, ids, side="right")
         for number in np.unique(numbers):
-            samples = self._samples(int(number))
-            first = self._ends[number] - self._shards[number].samples
-            for row in np.flatnonzero(numbers == number):
-                out[row] = _decode(samples[ids[row] - first], self._form, self._store, self._shards[number])
+            content, rows = self._content(int(number)), np.flatnonzero(numbers == number)
+            places = ids[rows] - (self._ends[number] - self._shards[number].samples)
+            if isinstance(content, np.ndarray):
+                out[rows] = content[places]
+            else:
+                for row, place in zip(rows, places, strict=True):
+                    out[row] = decode_sample(content[place], self._form, self._store, self._shards[number])
         return images
 
-    def _samples(self, number: int) -> list[Sample]:
-        """The samples of a shard: fetched by the first who asks, kept while there is room."""
+    def _content(self, number: int) -> np.ndarray | list[Sample]:
+        """A shard's images, or its samples: fetched by the first who asks, kept while there is room."""
+        shard = self._shards[number]
         with self._lock:
             future = self._kept.get(number)
             mine = future is None
             if mine:
                 future = self._kept[number] = Future()
-                self._bytes += self._shards[number].bytes
+                self._bytes += shard.bytes
                 while self._bytes > STREAM_BYTES and len(self._kept) > 1:
                     oldest, _ = self._kept.popitem(last=False)
                     self._bytes -= self._shards[oldest].bytes
             self._kept.move_to_end(number)
         if mine:
             try:
-                future.set_result(read_shard(self._store, self._shards[number]))
+                # Without compression pixels take less room than files; JPEG is decoded when it is asked for.
+                read = read_images if self._form.quality is None else _read_samples
+                future.set_result(read(self._store, shard, self._form))
             except BaseException as error:  # noqa: BLE001  (handed to whoever waits for it, and raised there)
                 future.set_exception(error)
         return future.result()
+
+
+def _read_samples(store: Store, shard: Shard, _form: Form) -> list[Sample]:
+    return read_shard(store, shard)
 
 
 def open_pixels(store: Store, shards: tuple[Shard, ...], form: Form, device: torch.device, *, budget: int,
@@ -137,17 +147,3 @@ def open_pixels(store: Store, shards: tuple[Shard, ...], form: Form, device: tor
                        f"streaming: lower data.window")
     return Streamed(store, shards, form, device, threads)
 
-
-def decode_samples(samples: list[Sample], form: Form, store: Store, shard: Shard) -> np.ndarray:
-    """The images of a shard's samples: (n, C, side, side) uint8. Raises Damaged with shard and key."""
-    images = np.empty((len(samples), form.channels, form.side, form.side), np.uint8)
-    for row, sample in enumerate(samples):
-        images[row] = _decode(sample, form, store, shard)
-    return images
-
-
-def _decode(sample: Sample, form: Form, store: Store, shard: Shard) -> np.ndarray:
-    try:
-        return decode_stored(sample.image, form)
-    except ValueError as error:
-        raise Damaged(f"{store.url}/{shard.key}: sample {sample.key} is not a stored {form}: {error}") from None

@@ -39,13 +39,23 @@ def read_shard(store: Store, shard: Shard) -> list[Sample]:
     Raises NotFound, and Damaged that names the shard and what is wrong where its bytes are not those of the record
     (after a second look: a read can fail), or where they are no shard.
     """
-    where = f"{store.url}/{shard.key}"
+    return parse_shard(fetch(store, shard), store, shard)
+
+
+def fetch(store: Store, shard: Shard) -> bytes:
+    """The bytes of a shard, which are those of its record. Raises as ``read_shard`` does."""
     data = store.read(shard.key)
     if _mismatch(data, shard):
         data = store.read(shard.key)
         reason = _mismatch(data, shard)
         if reason:
-            raise Damaged(f"{where} {reason}: copy the data set again, or shard it anew")
+            raise Damaged(f"{store.url}/{shard.key} {reason}: copy the data set again, or shard it anew")
+    return data
+
+
+def parse_shard(data: bytes, store: Store, shard: Shard) -> list[Sample]:
+    """The samples in the fetched bytes of a shard. Raises as ``read_shard`` does."""
+    where = f"{store.url}/{shard.key}"
     samples = parse(data, where)
     if len(samples) != shard.samples:
         raise Damaged(f"{where} has {len(samples)} samples and should have {shard.samples}")
