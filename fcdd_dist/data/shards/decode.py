@@ -61,6 +61,6 @@ def _all_at_once(data: bytes, shard: Shard, form: Form) -> np.ndarray | None:
         elif not name.endswith(b".json"):
             return None
         place += _BLOCK + -(-length // _BLOCK) * _BLOCK
-    if len(offsets) != shard.samples or place > end:
+    if len(offsets) != shard.samples or end - place < 2 * _BLOCK or data.count(0, place) != end - place:
         return None
     return stored_png.decode_many(data, offsets, form.side, form.channels)
