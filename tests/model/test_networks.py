@@ -7,7 +7,8 @@ import torch
 
 from fcdd_dist import chance
 from fcdd_dist.errors import BadInput
-from fcdd_dist.model.networks import NETWORKS, build, info, initialise
+from fcdd_dist.model.architectures import NETWORKS, info
+from fcdd_dist.model.networks import build, initialise
 
 COUNTS = {  # (bias, affine): Appendix B counts neither; the published runs had both
     "fcdd28": {(False, False): 3_416, (True, False): 3_441, (False, True): 3_432, (True, True): 3_457},

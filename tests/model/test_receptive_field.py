@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from fcdd_dist.model.networks import NETWORKS, Conv, build, info
+from fcdd_dist.model.architectures import NETWORKS, Conv, info
+from fcdd_dist.model.networks import build
 from fcdd_dist.model.receptive_field import ReceptiveField, output_side, receptive_field
 
 

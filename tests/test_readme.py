@@ -1,0 +1,83 @@
+"""The README's commands, run as they stand there. The set-up lines are run by ``.ci/run``."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)(?: (\w+))?\n(.*?)^```\n+(.*?)$", README, re.MULTILINE | re.DOTALL)
+
+
+def blocks(language, kind=""):
+    return [text for tongue, mark, text, _ in BLOCKS if (tongue, mark) == (language, kind)]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    return tmp_path_factory.mktemp("readme")
+
+
+def run(command, workspace):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=workspace, env=environment,
+                          capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def test_every_block_is_run_by_somebody():
+    known = {("sh", "setup"), ("sh", ""), ("sh", "data"), ("sh", "cluster"), ("sh", "long"), ("python", "")}
+    assert {(language, kind) for language, kind, *_ in BLOCKS if language} <= known
+    assert len(blocks("sh", "setup")[0].splitlines()) == 2
+    for language, kind, text, after in BLOCKS:
+        if kind in ("cluster", "long"):
+            assert re.search(r"20\d\d-\d\d-\d\d", after), f"no date below the {language} {kind} block\n{text}"
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("digit", [0, 6])
+def test_quickstart(workspace, digit):
+    out = run(f"fcdd-dist quickstart --digit {digit}", workspace).stdout
+    for word in ("toy set", "AUROC", "report.html", "explain"):
+        assert word in out
+    result = json.loads((workspace / f"quickstart/digit-{digit}/result.json").read_text())
+    assert result["workers"] == 2
+    assert result["auroc"] >= {0: 0.93, 6: 0.9}[digit]
+    assert "AUROC" in (workspace / f"quickstart/digit-{digit}/report.html").read_text()
+
+
+@pytest.mark.ray
+def test_the_tour(workspace):
+    for text in blocks("sh"):
+        done = run(text, workspace)
+    assert "run" in done.stderr
+    assert "is finished: 20 epochs" in done.stderr
+    assert len((workspace / "explained/scores.csv").read_text().splitlines()) == 11
+
+
+@pytest.mark.ray
+def test_in_python(workspace):
+    (text,) = blocks("python")
+    done = subprocess.run([sys.executable, "-c", text + "\nprint(len(scores), heatmaps[0].shape)"],
+                          cwd=workspace, capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[0] == "10 (28, 28)"
+
+
+@pytest.mark.ray
+@pytest.mark.data
+def test_your_own_images(workspace, test_data):
+    for name in ("magnetic-tile", "imagenet-sample"):
+        if not (test_data / name).is_dir():
+            pytest.skip(f"FCDD_TEST_DATA has no {name}")
+        (workspace / name).symlink_to(test_data / name)
+    (text,) = blocks("sh", "data")
+    run(text, workspace)
+    assert len((workspace / "cracks/scores.csv").read_text().splitlines()) == 21
