@@ -78,10 +78,10 @@ def epochs(runs: Path) -> list[int]:
 def test_two_workers_survive_a_crash_and_finish(data, tmp_path, capsys):
     from fcdd_dist.cli import main
 
-    log, arguments = tmp_path / "log", command(data, tmp_path, "--workers", "2", "--epochs", "40", "--json",
+    log, arguments = tmp_path / "log", command(data, tmp_path, "--workers", "2", "--epochs", "150", "--json",
                                                "--checkpoint-every", "1")
     with driver(*arguments, log=log) as process:
-        wait_for("epoch 1", log)
+        wait_for("images/s", log)
         workers = [pid for pid, line in processes_below(process.pid).items() if "TrainWorker" in line]
         assert len(workers) == 2
         os.kill(workers[-1], signal.SIGKILL)
@@ -92,12 +92,12 @@ def test_two_workers_survive_a_crash_and_finish(data, tmp_path, capsys):
     result = json.loads(out)
     assert result["workers"] == 2
     assert result["auroc"] > 0.9
-    assert epochs(tmp_path) == list(range(1, 41))
+    assert epochs(tmp_path) == list(range(1, 151))
     assert not list((tmp_path / "run").glob("board/*")) + list((tmp_path / "run").glob("stop.json"))
 
     assert main(arguments) == 0  # again: there is nothing left to do, and Ray does not start
     out, err = capsys.readouterr()
-    assert "is finished: 40 epochs" in err
+    assert "is finished: 150 epochs" in err
     assert "Ray" not in err
     assert json.loads(out) == result
     assert main([*arguments, "--seed", "5"]) == 2
@@ -107,7 +107,7 @@ def test_two_workers_survive_a_crash_and_finish(data, tmp_path, capsys):
 def test_a_signal_leaves_all_committed_and_the_same_command_goes_on(data, tmp_path):
     log, arguments = tmp_path / "log", command(data, tmp_path, "--epochs", "5000")
     with driver(*arguments, log=log) as process:
-        wait_for("epoch 1", log)
+        wait_for("images/s", log)
         process.send_signal(signal.SIGTERM)
         assert process.wait(WITHIN_S) == 143
     last = log.read_text().splitlines()[-1]
