@@ -21,8 +21,8 @@ from .data.order import Cursor
 from .errors import BadInput, Damaged, NotFound
 from .experiment import Experiment, Value, explain
 from .model.heatmap_scale import HeatmapScale
-from .model.preprocessing import Preprocessing
-from .storage import Store, absolute, open_store
+from .model.normalization import Preprocessing
+from .storage import Store, absolute, exists, open_store
 
 if TYPE_CHECKING:
     import torch
@@ -152,25 +152,39 @@ def last(run: Store, say: Callable[[str], None]) -> str | None:
 
 
 def best(run: Store) -> str | None:
-    """The checkpoint at the end of the epoch with the lowest hold-out loss among those that are there."""
+    """The checkpoint at the end of the epoch with the lowest hold-out loss among those whose records can be read."""
     losses = {}
     for name in names(run):
-        history = read_record(run.at(f"{FOLDER}/{name}")).history
+        try:
+            history = read_record(run.at(f"{FOLDER}/{name}")).history
+        except Damaged:
+            continue
         if not position(name).step and history and history[-1]["holdout_loss"] is not None:
             losses[name] = history[-1]["holdout_loss"]
     return min(losses, key=losses.get, default=None)
 
 
 def retain(run: Store, keep: int) -> None:
-    """Removes all checkpoints but the ``keep`` newest and the best: the record first, so that none is left half."""
+    """Removes all checkpoints but the ``keep`` newest and the best."""
     there = names(run)
     kept = {*there[-keep:], best(run)}
     for name in there:
         if name not in kept:
-            store = run.at(f"{FOLDER}/{name}")
-            store.delete(RECORD)
-            for entry in list(store.list()):
-                store.delete(entry.key)
+            _remove(run, name)
+
+
+def remove_after(run: Store, name: str | None) -> None:
+    """Removes all checkpoints that are newer than ``name``, or all."""
+    there = names(run)
+    for newer in there[there.index(name) + 1:] if name else there:
+        _remove(run, newer)
+
+
+def _remove(run: Store, name: str) -> None:
+    """The record first, so that the checkpoint is never half there."""
+    run.delete(f"{FOLDER}/{name}/{RECORD}")
+    for entry in list(run.list(f"{FOLDER}/{name}/")):
+        run.delete(entry.key)
 
 
 def locate(url: str) -> Store:
@@ -179,7 +193,7 @@ def locate(url: str) -> Store:
     Raises BadInput where there is none.
     """
     store = open_store(url)
-    if _exists(store, RECORD):
+    if exists(store, RECORD):
         return store
     if names(store):
         return of_run(store, "last")
@@ -198,10 +212,3 @@ def of_run(run: Store, which: Literal["last", "best"]) -> Store:
         raise BadInput(f"{run.url} has no {which} checkpoint: {why}")
     return run.at(f"{FOLDER}/{name}")
 
-
-def _exists(store: Store, key: str) -> bool:
-    try:
-        store.size(key)
-    except NotFound:
-        return False
-    return True

@@ -16,14 +16,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import checkpoint
-from .data.images import to_form
+from .data.images import plain, to_form
 from .errors import BadInput, Damaged
 from .experiment import Experiment
 from .model import networks
 from .model.architectures import check_fit
 from .model.heatmap_scale import HeatmapScale, heatmap_scale, normalise_heatmap
+from .model.normalization import Preprocessing
 from .model.objectives import OBJECTIVES
-from .model.preprocessing import Preprocessing, prepare
+from .model.preprocessing import prepare
 from .model.receptive_field import receptive_field
 from .model.upsampling import sigma_for, upsample, upsampling_matrix
 
@@ -116,10 +117,19 @@ class Detector:
         was_training = self.network.training
         self.network.eval()
         with torch.inference_mode():
-            parts = [self.network(prepare(chunk.to(device), self.preprocessing).contiguous(
-                memory_format=torch.channels_last)).contiguous() for chunk in stored.split(CHUNK)]
+            parts = [self._forward(prepare(chunk.to(device), self.preprocessing)) for chunk in stored.split(CHUNK)]
         self.network.train(was_training)
         return torch.cat(parts)
+
+    def _forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The net, its last layer as a plain sum over channels: as a convolution it is added up in an order that
+        depends on the number of threads, and so would the last bits of scores."""
+        *body, last = self.network
+        x = x.contiguous(memory_format=torch.channels_last)
+        for layer in body:
+            x = layer(x)
+        x = (x * last.weight.view(1, -1, 1, 1)).sum(dim=1, keepdim=True)
+        return x if last.bias is None else x + last.bias
 
     def upsampled(self, outputs: torch.Tensor) -> torch.Tensor:
         """Algorithm 1 on outputs (n, 1, u, v) -> maps (n, 1, side, side) in the net's input grid."""
@@ -144,7 +154,7 @@ def _pil(image: np.ndarray | Image) -> Image:
     from PIL import Image as pil
 
     if isinstance(image, pil.Image):
-        return image if image.mode in ("L", "RGB") else image.convert("RGB")
+        return plain(image, image.format)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3):
         raise BadInput("an image is a uint8 array (H, W), (H, W, 1) or (H, W, 3), or a PIL image, "
                        f"not {getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}")

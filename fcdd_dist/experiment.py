@@ -127,11 +127,17 @@ class Sgd(Value):
     nesterov: bool = True
     weight_decay: NotNegative = 1e-6  # the L2 term of the optimizer
 
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> Sgd:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
 
 class Adam(Value):
     kind: Literal["adam"] = "adam"
     lr: Positive
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     eps: Positive = 1e-8
     weight_decay: NotNegative = 1e-6  # the L2 term of the optimizer, not decoupled
 

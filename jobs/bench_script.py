@@ -18,7 +18,7 @@ from bench_training import Training, opened, prepared
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from fcdd_dist.model.preprocessing import Preprocessing
+from fcdd_dist.model.normalization import Preprocessing
 from fcdd_dist.run.rank import measured_preprocessing
 
 

@@ -40,13 +40,13 @@ def whole(least: int) -> Callable[[str], int]:
 
 
 def share(text: str) -> float:
-    """A number from 0 to 1."""
+    """A number from 0 up to, but not including, 1."""
     try:
         number = float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    if not 0 <= number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 0 and below 1")
     return number
 
 

@@ -15,7 +15,7 @@ from ..errors import Fault, FcddError, NotFound
 from ..storage import Store
 
 _FOLDER = "board/"
-_STARTED, _SAID, _FAILED = f"{_FOLDER}started.json", f"{_FOLDER}said.json", f"{_FOLDER}failed.json"
+_STARTED, _SAID = f"{_FOLDER}started.json", f"{_FOLDER}said.json"
 
 
 class Board:
@@ -23,6 +23,7 @@ class Board:
 
     def __init__(self, run: Store, attempt: int | None) -> None:
         self._run, self._attempt = run, attempt
+        self._failed = f"{_FOLDER}failed-{attempt}.json"  # created, so that the first counts; not by another attempt
         self._lines: list[str] = []
 
     # Workers
@@ -38,7 +39,7 @@ class Board:
 
     def fail(self, error: FcddError, traceback: str | None = None) -> None:
         """Why the run ends. The first one counts."""
-        self._run.create(_FAILED, self._note(kind=type(error).__name__, message=str(error), traceback=traceback))
+        self._run.create(self._failed, self._note(kind=type(error).__name__, message=str(error), traceback=traceback))
 
     def failed_within(self, seconds: float) -> bool:
         """Whether some rank has told why the run ends, or does so soon."""
@@ -52,8 +53,8 @@ class Board:
     # Driver
 
     def clear(self) -> None:
-        for key in (_STARTED, _SAID, _FAILED):
-            self._run.delete(key)
+        for entry in list(self._run.list(_FOLDER)):
+            self._run.delete(entry.key)
 
     def started(self) -> float | None:
         """Stands for the newest start of the workers; None before the first."""
@@ -66,7 +67,7 @@ class Board:
 
     def failure(self) -> tuple[FcddError, str | None] | None:
         """The error that ended the run, with a traceback where it is a bug of ours."""
-        note = self._read(_FAILED)
+        note = self._read(self._failed)
         return note and (getattr(errors, note["kind"], Fault)(note["message"]), note["traceback"])
 
     def _note(self, **content: object) -> bytes:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..errors import BadInput, Fault, Interrupted
-from ..run import STOP, Job, Prepared, claim, prepare
+from ..run import STOP, Job, Prepared, check, claim, prepare
 from ..storage import FolderStore, Store, open_store
 from ..storage.lease import Lease
 from ..training.progress import Follower, duration
@@ -42,13 +42,14 @@ def train(job: Job, placement: Placement, address: str | None, say: Say, live: S
     """
     World(0, placement.most).lanes(job.experiment.lanes)
     prepared = prepare(job)
-    claim(prepared)
+    check(prepared)
     if prepared.done:
-        say(f"run {job.run} is finished: {prepared.result['epochs']} epochs; nothing to do")
-        return prepared.result
+        return _finished(prepared, say)
     run = open_store(job.run)
     with Signals() as signals, Lease.acquire(run, say=say) as lease:
-        claim(prepared)  # once more: now nobody else can
+        claim(prepared)
+        if prepared.done:  # by whoever was waited for
+            return _finished(prepared, say)
         for line in prepared.summary:
             say(line)
         board = Board(run, lease.attempt)
@@ -57,6 +58,12 @@ def train(job: Job, placement: Placement, address: str | None, say: Say, live: S
             return _with_ray(prepared, placement, address, lease, board, signals, say, live or say)
         finally:
             _clear(run, board)
+
+
+def _finished(prepared: Prepared, say: Say) -> dict:
+    result = prepared.result
+    say(f"run {prepared.job.run} is finished: {result['epochs']} epochs; nothing to do")
+    return result
 
 
 def _with_ray(prepared: Prepared, placement: Placement, address: str | None, lease: Lease, board: Board,
@@ -190,8 +197,8 @@ def _check_reach(prepared: Prepared) -> None:
     stores = (prepared.data_store, prepared.exposure_store, open_store(prepared.job.run))
     for store in stores:
         if isinstance(store, FolderStore):
-            raise BadInput(f"{store.url} is a folder of one machine and the cluster has {count} nodes: put data and "
-                           f"runs into storage that all of them reach")
+            raise BadInput(f"{store.url} is a folder of one machine and the cluster has {count} nodes, whose workers "
+                           f"would not find it: use a cluster of one node")
 
 
 def _clear(run: Store, board: Board) -> None:

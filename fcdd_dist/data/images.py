@@ -47,7 +47,7 @@ def load_image(data: bytes) -> Image.Image:
         frames = getattr(image, "n_frames", 1) if kind in _MANY_FRAMES else 1
         if frames == 1:
             image.load()
-            return _plain(image, kind)
+            return plain(image, kind)
     except (BadImage, MemoryError):
         raise
     except Exception as error:  # decoders raise whatever comes to them on damaged bytes
@@ -153,9 +153,12 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
     return int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF
 
 
-def _plain(image: Image.Image, kind: str) -> Image.Image:
-    """Upright, mode L or RGB."""
-    ImageOps.exif_transpose(image, in_place=True)  # an orientation that is not 2 to 8 changes nothing
+def plain(image: Image.Image, kind: str | None) -> Image.Image:
+    """An opened image as ``load_image`` gives it: upright, mode "L" or "RGB". Raises BadImage.
+
+    ``kind``: the format that it came in, as Pillow names it, if any.
+    """
+    image = ImageOps.exif_transpose(image)  # an orientation that is not 2 to 8 changes nothing
     if image.mode in _SIXTEEN_BITS or (image.mode == "I" and kind == "PPM"):
         values = np.clip(np.asarray(image), 0, 0xFFFF).astype(np.uint32)
         return Image.fromarray(((values + 128) // 257).astype(np.uint8))

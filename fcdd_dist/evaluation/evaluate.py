@@ -16,7 +16,7 @@ from ..data.manifest import Manifest, Shard, check_sizes, load_manifest
 from ..data.shards.decode import decode_samples
 from ..data.shards.read import read_shard
 from ..detector import Detector
-from ..errors import BadInput
+from ..errors import BadInput, Damaged
 from ..storage import Store, open_store
 from ..world import World
 from .metrics import auroc, average_precision, per_kind, why_undefined
@@ -79,14 +79,22 @@ def sum_over_ranks(values: torch.Tensor, world: World, detector: Detector) -> to
 def summary(detector: Detector, manifest: Manifest, scores: Scores) -> dict:
     """The part of ``result.json`` that is about the test split."""
     labels, values = scores.labels, scores.scores.astype(np.float64)
-    kinds = per_kind(scores.classes, labels, values)
+    kinds = per_kind(scores.classes, labels, values, {entry.id: entry.name for entry in manifest.classes})
     return {
         "auroc": auroc(labels, values), "average_precision": average_precision(labels, values),
         "why_null": why_undefined(labels),
-        "per_kind": {kind: {"name": manifest.class_name(kind), **figures} for kind, figures in kinds.items()},
+        "per_kind": kinds,
         "mean_score": {name: float(values[labels == label].mean()) if (labels == label).any() else None
                        for name, label in (("nominal", 0), ("anomalous", 1))},
     }
+
+
+def load_detector(url: str) -> Detector:
+    """The detector that a person named. Raises BadInput, also where its files don't verify."""
+    try:
+        return Detector.load(url)
+    except Damaged as error:
+        raise BadInput(f"{error}: take another checkpoint of the run, or copy this one again") from None
 
 
 def evaluate(target: str, data: str, *, say: Callable[[str], None] = lambda line: None) -> dict:
@@ -94,7 +102,7 @@ def evaluate(target: str, data: str, *, say: Callable[[str], None] = lambda line
 
     Raises BadInput where the data set is of another recipe or form, or lacks the class.
     """
-    detector, store = Detector.load(target), open_store(data)
+    detector, store = load_detector(target), open_store(data)
     manifest, wanted = load_manifest(store), detector.experiment.data
     if manifest.kind != "nominal" or manifest.recipe != wanted.recipe or manifest.form != wanted.form:
         raise BadInput(f"{store.url} holds {manifest.recipe} as {manifest.form} and the detector was trained on "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import glob
 import io
+import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,15 +13,16 @@ from typing import Literal
 
 import numpy as np
 
-from ..data.images import BadImage, load_image
-from ..data.sources.folders import EXTENSIONS
-from ..detector import Detector
+from ..data.images import BadImage
+from ..data.sources.folders import EXTENSIONS, printable, read_file
 from ..errors import BadInput, Conflict, NotFound
 from ..model.heatmap_scale import heatmap_scale, normalise_heatmap
-from ..storage import open_store
+from ..storage import Store, open_store
+from .evaluate import load_detector
 from .figures import check_colours, explanation
 
 SCORES = "scores.csv"
+MARKER = "explanation.json"  # written first; names the files of the explanation
 
 
 def explain(checkpoint: str, images: list[str], out: str, *, raw: bool = False, colour: str = "jet",
@@ -32,29 +34,26 @@ def explain(checkpoint: str, images: list[str], out: str, *, raw: bool = False, 
     reference images, so that pictures compare, or of each map alone, so that even its faintest spots show. Images
     that can't be read are named, and the others go on; returns how many they were. ``label`` is 1 where the score is
     above the detector's threshold, and empty where it has none.
-    Raises BadInput where nothing matches or ``out`` holds other files than an earlier explanation.
+    Raises BadInput where nothing matches or ``out`` holds anything but an earlier explanation, which is replaced.
     """
     check_colours(colour)
-    detector, store = Detector.load(checkpoint), open_store(out)
+    detector, store = load_detector(checkpoint), open_store(out)
     paths = find_images(images)
-    there = [entry.key for entry in store.list()]
-    if there and SCORES not in there:
-        raise Conflict(f"{store.url} holds other files: give an empty folder with --out")
-    for key in there:
-        store.delete(key)
+    names = _names(paths)
+    _make_room(store, out, paths, [SCORES, *(f"{name}{ending}" for name in names for ending in (".png", ".npy"))])
     threshold = detector.threshold.value if detector.threshold else None
     if threshold is None:
         why = detector.threshold.how if detector.threshold else "the checkpoint has none"
         say(f"no threshold, labels stay empty: {why}")
-    rows, failed, names = [], 0, _names(paths)
+    rows, failed = [], 0
     for path, name in zip(paths, names, strict=True):
         try:
-            image = load_image(path.read_bytes())
-        except (BadImage, OSError) as error:
+            image = read_file(str(path))
+        except BadImage as error:
             failed += 1
-            say(f"left out {path}: {error.strerror if isinstance(error, OSError) else error}")
+            say(f"left out {printable(str(path))}: {error}")
             continue
-        # One image at a time: a folder may hold more than memory does, and a score does not depend on its neighbours.
+        # One image at a time: a folder may hold more than memory does.
         scores, (map_,) = detector.scores_and_maps([image])
         score = float(scores[0])
         flagged = None if threshold is None else score > threshold
@@ -63,16 +62,33 @@ def explain(checkpoint: str, images: list[str], out: str, *, raw: bool = False, 
         shown = detector.heatmap_scale if scale == "reference" else None
         shown = shown or heatmap_scale(map_, detector.experiment.heatmap.eta, "this map alone")
         store.write(f"{name}.png", explanation(pixels, normalise_heatmap(map_, shown), scale=shown, colormap=colour,
-                                               caption=f"{path.name}: score {score:.4g}{verdict}"))
+                                               caption=f"{printable(path.name)}: score {score:.4g}{verdict}"))
         if raw:
             file = io.BytesIO()
             np.save(file, map_, allow_pickle=False)
             store.write(f"{name}.npy", file.getvalue())
-        rows.append((str(path), f"{score:.9g}", "" if flagged is None else int(flagged)))
+        rows.append((printable(str(path)), f"{score:.9g}", "" if flagged is None else int(flagged)))
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("path", "score", "label"), *rows])
     store.write(SCORES, text.getvalue().encode())
     return failed
+
+
+def _make_room(store: Store, out: str, paths: list[Path], planned: list[str]) -> None:
+    """Removes an earlier explanation. Its first file says which ones are its own: nothing else is ever removed."""
+    there = {entry.key for entry in store.list()}
+    try:
+        own = {MARKER, *json.loads(store.read(MARKER))["files"]} if MARKER in there else set()
+    except (ValueError, KeyError, TypeError):
+        own = set()
+    if strange := sorted(there - own):
+        raise Conflict(f"{out} holds other files, such as {printable(strange[0])}: give an empty folder with --out")
+    for path in paths:
+        if path.resolve().is_relative_to(Path(out).resolve()):
+            raise BadInput(f"{printable(str(path))} lies in {out}, which is about to be written: give another --out")
+    for key in sorted(there - {MARKER}):
+        store.delete(key)
+    store.write(MARKER, json.dumps({"schema_version": 1, "files": planned}).encode())
 
 
 def find_images(images: Iterable[str]) -> list[Path]:

@@ -1,6 +1,6 @@
-"""A run without Ray: ``prepare`` and ``claim`` on the driver, ``run_rank`` on every rank."""
+"""A run without Ray: ``prepare``, ``check`` and ``claim`` on the driver, ``run_rank`` on every rank."""
 
-from .job import EXPERIMENT, RESULT, STOP, Job, Prepared, claim, prepare
+from .job import EXPERIMENT, RESULT, STOP, Job, Prepared, check, claim, prepare
 from .rank import run_rank
 
-__all__ = ["EXPERIMENT", "RESULT", "STOP", "Job", "Prepared", "claim", "prepare", "run_rank"]
+__all__ = ["EXPERIMENT", "RESULT", "STOP", "Job", "Prepared", "check", "claim", "prepare", "run_rank"]

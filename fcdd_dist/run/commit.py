@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from safetensors.torch import save
 
 from .. import checkpoint
@@ -23,7 +24,7 @@ from ..errors import Fault, NonFiniteLoss
 from ..evaluation.evaluate import sum_over_ranks
 from ..evaluation.metrics import Threshold, choose_threshold
 from ..model.heatmap_scale import heatmap_scale
-from ..storage import open_store
+from ..storage import exists, open_store
 from ..storage.lease import still_current
 from ..training.curves import write_metrics, write_tensorboard
 from ..training.fit import State
@@ -47,10 +48,14 @@ class Commits:
         self._reference = _Reference(prepared)
         self._looked = self._wrote = self._committed = time.monotonic()
         self._began = time.time()
+        self._stop = False
+        self._at: Cursor | None = None  # of the newest checkpoint
 
     def restore(self, state: State) -> None:
         """Puts ``state`` where the newest checkpoint that verifies left it; without one it stays as it is."""
         name = checkpoint.last(self._run, self._say if self._world.is_main else lambda line: None)
+        if self._world.is_main:
+            checkpoint.remove_after(self._run, name)  # what does not verify is of no use, and would be in the way
         if name is None:
             if self._world.is_main:
                 write_metrics(self._run, [])
@@ -64,6 +69,7 @@ class Commits:
         state.cursor = Cursor(record.cursor.epoch, record.cursor.step)
         state.restore_sums(record.sums)
         state.history = [dict(line) for line in record.history]
+        self._at = state.cursor
         self._began -= sum(line["seconds"] for line in state.history)
         if self._world.is_main:
             write_metrics(self._run, state.history)
@@ -76,14 +82,15 @@ class Commits:
                 self._say(f"the last bits may differ from an undisturbed run: {', '.join(changed)}")
 
     def wants_stop(self) -> bool:
-        if time.monotonic() - self._looked < _LOOK_S:
-            return False
-        self._looked = time.monotonic()
-        return any(True for _ in self._run.list(STOP))
+        if not self._stop and time.monotonic() - self._looked >= _LOOK_S:
+            self._looked = time.monotonic()
+            self._stop = exists(self._run, STOP)
+        return self._stop
 
     def holdout_loss(self) -> float | None:
         if not self._reference.held_out:
             return None
+        self.share_statistics()
         chunks, labels = self._reference.images, self._reference.labels
         losses = torch.zeros(len(labels))
         for number, first in enumerate(range(0, len(labels), CHUNK)):
@@ -92,6 +99,12 @@ class Commits:
                 outputs = self.detector.outputs(chunks[part])
                 losses[part] = self.detector.objective.loss(outputs, labels[part].to(outputs.device)).cpu()
         return float(sum_over_ranks(losses, self._world, self.detector).double().mean())
+
+    def share_statistics(self) -> None:
+        """Where each rank has running statistics of its own, all evaluate with those of rank 0, which are kept."""
+        if self._world.size > 1 and self._prepared.experiment.network.batch_norm == "rank":
+            for buffer in self.detector.network.buffers():
+                dist.broadcast(buffer, 0)
 
     def after_epoch(self, state: State) -> None:
         if self._world.is_main and time.monotonic() - self._wrote >= _METRICS_S:
@@ -104,9 +117,15 @@ class Commits:
         self._on_step(state)
 
     def write(self, state: State) -> None:
-        """Commits a checkpoint of ``state``, with threshold and heatmap scale of its weights. For rank 0."""
-        if self._job.attempt is not None and not still_current(self._run, self._job.attempt):
-            raise Fault(f"another driver has taken over {self._run.url}: this one commits nothing more")
+        """Commits a checkpoint of ``state``, with threshold and heatmap scale of its weights. For rank 0.
+
+        Where the newest checkpoint is of this very position, only its threshold and scale are taken over.
+        """
+        if state.cursor == self._at:
+            record = checkpoint.read_record(self._run.at(f"{checkpoint.FOLDER}/{checkpoint.name_of(self._at)}"))
+            self.detector.threshold, self.detector.heatmap_scale = record.threshold, record.heatmap_scale
+            return
+        self.check_lease()
         self._calibrate(state)
         prepared, job = self._prepared, self._job
         record = Record(
@@ -122,9 +141,15 @@ class Commits:
                                        state.network.state_dict().items()}),
             checkpoint.OPTIMIZER: save({name: tensor.contiguous() for name, tensor in
                                         optimizer_tensors(state.optimizer).items()})})
+        self._at = state.cursor
         checkpoint.retain(self._run, job.keep)
         write_tensorboard(self._run, state.history, self._began)
         self._committed = time.monotonic()
+
+    def check_lease(self) -> None:
+        """Raises Fault where another driver has the run by now."""
+        if self._job.attempt is not None and not still_current(self._run, self._job.attempt):
+            raise Fault(f"another driver has taken over {self._run.url}: this one commits nothing more")
 
     def _calibrate(self, state: State) -> None:
         """Gives the detector the threshold and the heatmap scale that its present weights ask for."""

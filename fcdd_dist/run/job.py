@@ -6,12 +6,15 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 
+from .. import checkpoint
 from ..data.manifest import EXPOSURE, MANIFEST, Manifest, Part, Shard, Split, check_sizes, load_manifest
+from ..data.order import Cursor
 from ..errors import BadInput, Conflict, NotFound
 from ..experiment import Count, Experiment, Fraction, Positive, Value, differences, identity
 from ..model.architectures import check_fit
 from ..recipes import recipe
 from ..storage import Store, open_store
+from ..storage.lease import LEASE
 
 EXPERIMENT, RESULT, STOP = "experiment.json", "result.json", "stop.json"
 
@@ -78,9 +81,9 @@ class Prepared:
     def has_holdout(self) -> bool:
         return self.experiment.data.train_on == "train" and bool(self.shards("nominal", "holdout"))
 
-    @cached_property
+    @property
     def result(self) -> dict | None:
-        """The result of an earlier run in the folder, or None."""
+        """The result that is in the run folder now, or None."""
         try:
             return json.loads(open_store(self.job.run).read(RESULT))
         except NotFound:
@@ -88,9 +91,10 @@ class Prepared:
 
     @property
     def done(self) -> bool:
-        """Whether the run folder already has a result for as many epochs of this very experiment."""
-        return (self.result is not None and self.result["fingerprint"] == self.fingerprint
-                and self.result["epochs"] >= self.experiment.epochs)
+        """Whether the run folder has, by now, a result for as many epochs of this very experiment."""
+        result = self.result
+        return (result is not None and result["fingerprint"] == self.fingerprint
+                and result["epochs"] >= self.experiment.epochs)
 
     @property
     def summary(self) -> list[str]:
@@ -129,34 +133,60 @@ def prepare(job: Job) -> Prepared:
     return prepared
 
 
+def check(prepared: Prepared) -> None:
+    """Raises Conflict, with the differences, where the run folder is another experiment's or somebody else's.
+
+    Also where the run has been trained for more epochs than are asked for, without being finished.
+    """
+    run = open_store(prepared.job.run)
+    there = _standing(run)
+    if there is None:
+        if any(True for entry in run.list() if not entry.key.startswith((".ray/", "board/", LEASE))):
+            raise Conflict(f"{run.url} holds other files and no run: give another --name or --storage")
+        return
+    other = Experiment.from_json(json.dumps(there["experiment"]))
+    if there["fingerprint"] == prepared.fingerprint:
+        trained = max((checkpoint.position(name) for name in checkpoint.names(run)), default=Cursor())
+        if trained > Cursor(prepared.experiment.epochs) and not prepared.done:
+            raise Conflict(f"{run.url} is in epoch {trained.epoch + 1}, beyond the {prepared.experiment.epochs} epochs "
+                           f"that are asked for: ask for as many, or give another --name")
+        return
+    wanted = _experiment_record(prepared)
+    found = differences(prepared.experiment, other)
+    if there["data_id"] != prepared.data.id:
+        same = there.get("data_content") == prepared.data.content
+        found.append(f"data set: {there['data_id']} -> {prepared.data.id}"
+                     + (" (the same images in other shards)" if same else ""))
+    if there["exposure_id"] != wanted["exposure_id"]:
+        found.append(f"exposure set: {there['exposure_id']} -> {wanted['exposure_id']}")
+    raise Conflict(f"{run.url} is a run of another experiment ({'; '.join(found)}): give another --name")
+
+
 def claim(prepared: Prepared) -> None:
-    """Makes the run folder this experiment's. Raises Conflict with the differences where it is another's."""
-    run, wanted = open_store(prepared.job.run), _experiment_record(prepared)
+    """Makes the run folder this experiment's, for at least its epochs. To be called by whoever holds its lease.
+
+    Raises Conflict as ``check`` does.
+    """
+    check(prepared)
+    run = open_store(prepared.job.run)
+    there = _standing(run)
+    if there is None or there["experiment"]["epochs"] < prepared.experiment.epochs:  # no part of the identity
+        run.write(EXPERIMENT, json.dumps(_experiment_record(prepared), indent=1).encode())
+
+
+def _standing(run: Store) -> dict | None:
+    """The record of the run that is in a folder. Raises BadInput where it is damaged."""
     try:
         text = run.read(EXPERIMENT)
     except NotFound:
-        if any(True for entry in run.list() if not entry.key.startswith((".ray/", "lease.json"))):
-            raise Conflict(f"{run.url} holds other files and no run: give another --name or --storage") from None
-        run.write(EXPERIMENT, json.dumps(wanted, indent=1).encode())
-        return
+        return None
     try:
         there = json.loads(text)
-        other = Experiment.from_json(json.dumps(there["experiment"]))
-        same, ids = there["fingerprint"] == prepared.fingerprint, (there["data_id"], there["exposure_id"])
-    except (ValueError, KeyError, BadInput) as error:
+        Experiment.from_json(json.dumps(there["experiment"]))
+        there["fingerprint"], there["data_id"], there["exposure_id"]
+    except (ValueError, KeyError, TypeError, BadInput) as error:
         raise BadInput(f"{run.url}/{EXPERIMENT} is damaged ({error}): give another --name") from None
-    if same:
-        if other.epochs != prepared.experiment.epochs:  # which are no part of the identity
-            run.write(EXPERIMENT, json.dumps(wanted, indent=1).encode())
-        return
-    found = differences(prepared.experiment, other)
-    if ids[0] != prepared.data.id:
-        same_images = there.get("data_content") == prepared.data.content
-        found.append(f"data set: {ids[0]} -> {prepared.data.id}" + (" (the same images in other shards)"
-                                                                     if same_images else ""))
-    if ids[1] != wanted["exposure_id"]:
-        found.append(f"exposure set: {ids[1]} -> {wanted['exposure_id']}")
-    raise Conflict(f"{run.url} is a run of another experiment ({'; '.join(found)}): give another --name")
+    return there
 
 
 def _with(experiment: Experiment, nominal: str, data: Manifest) -> Experiment:

@@ -19,7 +19,7 @@ from .job import RESULT, Job, Prepared, prepare
 if TYPE_CHECKING:
     import torch
 
-    from ..model.preprocessing import Preprocessing
+    from ..model.normalization import Preprocessing
     from ..stream.batches import Stream
     from ..training.fit import State
 
@@ -40,6 +40,7 @@ def run_rank(job: Job, world: World, device: str = "cpu", say: Say = lambda line
 
     if job.threads:
         torch.set_num_threads(job.threads)
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32, on GPUs, too
     prepared, where = prepare(job), torch.device(device)
     e = prepared.experiment
     _agree(prepared, world, where)
@@ -95,24 +96,27 @@ def open_stream(prepared: Prepared, preprocessing: Preprocessing, world: World, 
     from ..data.order import Order
     from ..stream.batches import Stream
     from ..stream.budget import default_budget, default_threads
-    from ..stream.pixels import open_pixels
+    from ..stream.pixels import Pixels, open_pixels
 
     job, e = prepared.job, prepared.experiment
     budget = default_budget(device, world.size) if job.budget_bytes is None else job.budget_bytes
     shards = {which: prepared.shards(which, *prepared.trained_on) for which in ("nominal", "exposure")}
-    nominal, exposure = (open_pixels(store, shards[which], e.data.form, device, budget=budget, lanes=e.lanes,
-                                     window=e.data.window, threads=default_threads()) if shards[which] else None
-                         for which, store in (("nominal", prepared.data_store), ("exposure", prepared.exposure_store)))
+    opened: dict[str, Pixels | None] = {"nominal": None, "exposure": None}
+    for which, store in (("nominal", prepared.data_store), ("exposure", prepared.exposure_store)):
+        if shards[which]:
+            opened[which] = open_pixels(store, shards[which], e.data.form, device, budget=budget, lanes=e.lanes,
+                                        window=e.data.window, threads=default_threads())
+            budget -= opened[which].resident_bytes
     counts = {which: tuple(shard.samples for shard in found) for which, found in shards.items()}
     order = Order(batch_size=e.batch_size, lanes=e.lanes, seed=e.seed, window=e.data.window, repeats=e.data.repeats,
                   nominal=counts["nominal"], exposure=counts["exposure"], settings=e.exposure)
-    return Stream(e, world, order, nominal, exposure, preprocessing, device)
+    return Stream(e, world, order, opened["nominal"], opened["exposure"], preprocessing, device)
 
 
 def measured_preprocessing(prepared: Prepared) -> Preprocessing:
     """From the statistics of the nominal images that are trained on, as the manifest has them."""
     from ..model.architectures import info
-    from ..model.preprocessing import Preprocessing
+    from ..model.normalization import Preprocessing
 
     first, *others = (part.statistics for part in prepared.parts("nominal", *prepared.trained_on))
     for other in others:
@@ -128,6 +132,7 @@ def _finish(prepared: Prepared, world: World, commits, state: State, seconds: fl
     from ..evaluation.pictures import write_heatmaps
 
     e, run, detector = prepared.experiment, open_store(prepared.job.run), commits.detector
+    commits.share_statistics()
     scores = score_test(detector, prepared.data_store, prepared.data, world)
     result = {"fingerprint": prepared.fingerprint, "epochs": e.epochs, **summary(detector, prepared.data, scores)}
     if not world.is_main:
@@ -145,6 +150,7 @@ def _finish(prepared: Prepared, world: World, commits, state: State, seconds: fl
         "images_per_s": sum(line["images_per_s"] * line["seconds"] for line in state.history) / sum(per_epoch),
         "workers": world.size, "threads": commits.threads, "versions": versions(),
     }
+    commits.check_lease()
     run.write("scores.csv", scores.csv(detector.threshold.value))
     write_heatmaps(run, detector, prepared.data_store, prepared.data, scores)
     run.write(RESULT, json.dumps(result, indent=1, allow_nan=False).encode())

@@ -80,7 +80,7 @@ class Lease:
 
     @classmethod
     def acquire(cls, store: Store, *, say: Callable[[str], None], every: float = 10.0, good_for: float = 30.0,
-                settle: float = 0.2, poll: float = 0.25) -> Lease:
+                settle: float = 1.0, poll: float = 0.25) -> Lease:
         """Takes the lease of the run in ``store``, or waits for it up to ``good_for`` seconds.
 
         ``every``: seconds between renewals; ``settle``: between taking over and looking whether another did so too.

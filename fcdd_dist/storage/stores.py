@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
@@ -148,11 +149,15 @@ class FolderStore:
             descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise BadInput(f"can't write {path}: {error.strerror}") from None
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.fchmod(file.fileno(), 0o666 & ~_umask())
+        except BaseException:
+            os.unlink(temporary)
+            raise
         return temporary
 
 
@@ -222,6 +227,15 @@ def open_store(url: str) -> Store:
     return FolderStore(absolute(url))
 
 
+def exists(store: Store, key: str) -> bool:
+    """Whether there is an object under ``key``."""
+    try:
+        store.size(key)
+    except NotFound:
+        return False
+    return True
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -230,6 +244,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+@cache  # reading it means setting it, which other threads had better not see again and again
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -11,7 +11,8 @@ import torch
 
 from ..data.order import Cursor, LaneRows, Order
 from ..experiment import Experiment
-from ..model.preprocessing import Preprocessing, normalise
+from ..model.normalization import Preprocessing
+from ..model.preprocessing import normalise
 from ..world import World, rows
 from .augment import augment, dense_noise, parameters
 from .pixels import Pixels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -22,9 +23,12 @@ def default_threads() -> int:
 
 
 def _available() -> int:
-    """Bytes of memory that can be had without swapping; half of all memory where the system does not tell."""
-    try:
+    """Bytes of memory that this process can have without swapping, in its container, too."""
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2]  # where the system tells nothing better
+    with contextlib.suppress(FileNotFoundError):
         # Free pages alone would count what the page cache holds as taken.
-        return int(re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())[1]) << 10
-    except FileNotFoundError:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        found = [int(re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())[1]) << 10]
+    with contextlib.suppress(FileNotFoundError, ValueError):  # no such group, or its limit is the word "max"
+        limit, used = (int(Path("/sys/fs/cgroup", name).read_text()) for name in ("memory.max", "memory.current"))
+        found.append(max(0, limit - used))
+    return min(found)

@@ -22,7 +22,7 @@ from ..errors import BadInput
 from ..experiment import Form
 from ..storage import Store
 
-STREAM_BYTES = 128 << 20  # of shards that a streamed split keeps
+STREAM_BYTES = 160 << 20  # of shards that a streamed split keeps
 _AHEAD = 6  # requests that are decoded ahead
 
 
@@ -30,6 +30,7 @@ class Pixels(Protocol):
     """The samples of a list of shards; ids count them in the order of the shards."""
 
     samples: int
+    resident_bytes: int  # on the device
 
     def walk(self, requests: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:
         """For each request, (n,) int64 ids: (n, C, side, side) uint8 on the device, in the order of the requests."""
@@ -43,6 +44,7 @@ class Resident:
         self.samples = sum(shard.samples for shard in shards)
         self._images = torch.empty((self.samples, form.channels, form.side, form.side), dtype=torch.uint8,
                                    device=device)
+        self.resident_bytes = self._images.numel()
         ends = np.cumsum([shard.samples for shard in shards])
 
         def load(number: int) -> None:
@@ -63,6 +65,7 @@ class Streamed:
 
     def __init__(self, store: Store, shards: tuple[Shard, ...], form: Form, device: torch.device, threads: int) -> None:
         self.samples = sum(shard.samples for shard in shards)
+        self.resident_bytes = 0
         self._store, self._shards, self._form, self._device = store, shards, form, device
         self._ends = np.cumsum([shard.samples for shard in shards])
         self._threads = threads
@@ -144,6 +147,6 @@ def open_pixels(store: Store, shards: tuple[Shard, ...], form: Form, device: tor
     if touched * mean_bytes > STREAM_BYTES:
         raise BadInput(f"{store.url}: {lanes} lanes with a window of {window} samples read {touched:.0f} shards at a "
                        f"time, {touched * mean_bytes / 1e6:.0f} MB, more than the {STREAM_BYTES / 1e6:.0f} MB of "
-                       f"streaming: lower data.window")
+                       f"streaming: set data.window or lanes lower, or shard anew, since shards are smaller now")
     return Streamed(store, shards, form, device, threads)
 

@@ -53,7 +53,7 @@ class Watcher(Protocol):
     """Who looks on. Called on every rank; may do something on one, but for ``holdout_loss`` nothing collective."""
 
     def wants_stop(self) -> bool:
-        """Whether to stop after this step. Asked on rank 0 alone."""
+        """Whether to stop soon: asked on rank 0 alone, at every step; once true it stays so."""
         ...
 
     def holdout_loss(self) -> float | None:
@@ -90,15 +90,16 @@ def fit(experiment: Experiment, world: World, stream: Stream, state: State, watc
             # Reading the sums waits for the device, so that the clock stops when the work is done.
             line = _line(experiment, cursor.epoch, state.sums_by_name(), lr)
             seconds = time.perf_counter() - clock
-            line |= {"holdout_loss": watcher.holdout_loss(), "lr": lr, "seconds": seconds,
-                     "images_per_s": epoch_steps * experiment.batch_size / seconds}
+            line |= {"holdout_loss": _finite(watcher.holdout_loss(), "hold-out loss", cursor.epoch, lr), "lr": lr,
+                     "seconds": seconds, "images_per_s": epoch_steps * experiment.batch_size / seconds}
             state.history.append(line)
             state.sums.zero_()
             watcher.after_epoch(state)
             clock, epoch_steps = time.perf_counter(), 0
             lr = set_learning_rate(state.optimizer, experiment, state.cursor.epoch)
         watcher.after_step(state)
-        if (cursor.step + 1) % look_every == 0 and step.stop_wanted():
+        count = cursor.epoch * stream.steps_per_epoch + cursor.step + 1  # the same on every rank, whoever was resumed
+        if (ends or count % look_every == 0) and step.stop_wanted():
             return state.cursor.epoch >= experiment.epochs
     return True
 
@@ -134,12 +135,17 @@ class _Step:
 def _line(experiment: Experiment, epoch: int, sums: dict[str, float], lr: float) -> dict:
     seen = sums["nominal"] + sums["anomalous"]
     total = sums["loss_nominal"] + sums["loss_anomalous"]
-    if not math.isfinite(total):
-        raise NonFiniteLoss(f"the loss of epoch {epoch + 1} is not finite ({total}): lower optimizer.lr ({lr:g}), or "
-                            f"look at the data; the last good checkpoint stands")
+    _finite(total, "loss", epoch, lr)
     return {"epoch": epoch + 1, "loss": total / seen,
             "loss_nominal": sums["loss_nominal"] / sums["nominal"] if sums["nominal"] else None,
             "loss_anomalous": sums["loss_anomalous"] / sums["anomalous"] if sums["anomalous"] else None}
+
+
+def _finite(value: float | None, what: str, epoch: int, lr: float) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise NonFiniteLoss(f"the {what} of epoch {epoch + 1} is not finite ({value}): lower optimizer.lr ({lr:g}), or "
+                            f"look at the data; the last good checkpoint stands")
+    return value
 
 
 def _closing(steps: Iterator) -> Iterator:

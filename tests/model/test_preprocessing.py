@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fcdd_dist.model.preprocessing import Preprocessing, lcn, normalise, prepare
+from fcdd_dist.model.normalization import Preprocessing
+from fcdd_dist.model.preprocessing import lcn, normalise, prepare
 
 # x(c, p, q) = ((7c + 3p + 5q) mod 16) / 15, shape 2 x 3 x 4
 X = torch.tensor([[[[(7 * c + 3 * p + 5 * q) % 16 / 15 for q in range(4)] for p in range(3)] for c in range(2)]],

@@ -79,6 +79,53 @@ def test_images_of_any_size_get_a_map_in_their_own_grid(detector):
     assert detector.score([]).shape == (0,)
 
 
+def test_opened_files_are_seen_as_the_command_line_sees_them(detector, tmp_path):
+    """EXIF orientation, 16 bits and transparency: the score of a file does not depend on who opened it."""
+    from fcdd_dist.data.images import load_image
+
+    ramp = np.add.outer(np.arange(40) * 5, np.arange(30) * 2).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(ramp).save(tmp_path / "rotated.jpg", exif=exif)
+    Image.fromarray(ramp.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.fromarray(np.dstack([ramp, ramp, ramp, np.where(ramp > 100, 255, 0).astype(np.uint8)])).save(
+        tmp_path / "holes.png")
+    for path in sorted(tmp_path.iterdir()):
+        with Image.open(path) as image:
+            score, (map_,) = detector.scores_and_maps([image])
+        want = load_image(path.read_bytes())
+        assert score == detector.score([want])
+        assert map_.shape == want.size[::-1]
+
+
+@pytest.mark.parametrize("name", ["fcdd28", "fcdd32", "fcdd224"])
+def test_outputs_do_not_depend_on_the_number_of_threads(name):
+    import torch
+
+    from fcdd_dist.detector import build_network
+    from fcdd_dist.model.normalization import Preprocessing
+
+    experiment = recipe({"fcdd28": "fmnist", "fcdd32": "cifar10", "fcdd224": "folder"}[name]).experiment("x", 0)
+    form, side = experiment.data.form, int(name[4:])
+    zeros, ones = (0.0,) * form.channels, (1.0,) * form.channels
+    this = Detector(experiment, build_network(experiment), Preprocessing(
+        normalization="mean-std", side=side, shift=zeros, scale=ones))
+    images = torch.randint(0, 256, (9, form.channels, form.side, form.side), dtype=torch.uint8)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            found.append(this.outputs(images))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    with torch.no_grad():
+        x = images.float() / 255
+        plain = this.network.eval()(torch.nn.functional.interpolate(x, (side, side), mode="bilinear", antialias=True))
+    assert torch.allclose(found[0], plain, atol=1e-4)
+
+
 def test_a_map_points_at_what_is_wrong(detector, digits_data):
     image = next(iter(stored_test_images(digits_data).values())).copy()
     before = detector.maps([image])[0]
@@ -166,13 +213,33 @@ class TestExplain:
                 assert picture.size[0] > 60
             assert np.load(tmp_path / f"out/{name}.npy", allow_pickle=False).shape == (30, 20)
         explain(run, [str(pictures / "a.png")], str(tmp_path / "out"))  # an earlier explanation is replaced
-        assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", "scores.csv"}
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", "scores.csv", "explanation.json"}
 
     def test_a_folder_of_somebody_else_is_not_touched(self, run, tmp_path):
         (tmp_path / "thesis.tex").write_text("")
         Image.new("L", (9, 9)).save(tmp_path / "x.png")
         with pytest.raises(Conflict, match="holds other files"):
             explain(run, [str(tmp_path / "x.png")], str(tmp_path))
+
+    def test_a_run_and_the_images_themselves_are_never_written_over(self, run, tmp_path):
+        Image.new("L", (9, 9)).save(tmp_path / "x.png")
+        before = sorted(entry.key for entry in FolderStore(run).list())
+        with pytest.raises(Conflict, match=r"holds other files, such as checkpoints/"):
+            explain(run, [str(tmp_path / "x.png")], run)
+        assert sorted(entry.key for entry in FolderStore(run).list()) == before
+        explain(run, [str(tmp_path / "x.png")], str(tmp_path / "out"))
+        with pytest.raises(BadInput, match=r"x.png lies in .*give another --out"):
+            explain(run, [str(tmp_path / "out/x.png")], str(tmp_path / "out"))
+        (tmp_path / "out/mine.txt").write_text("")
+        with pytest.raises(Conflict, match=r"such as mine.txt"):
+            explain(run, [str(tmp_path / "x.png")], str(tmp_path / "out"))
+
+    def test_a_checkpoint_that_does_not_verify_is_bad_input(self, run, tmp_path):
+        folder = Path(shutil.copytree(checkpoint.locate(run).url, tmp_path / "copy"))
+        (folder / "detector.safetensors").write_bytes(b"x")
+        Image.new("L", (9, 9)).save(tmp_path / "x.png")
+        with pytest.raises(BadInput, match=r"detector.safetensors was altered.*another checkpoint"):
+            explain(str(folder), [str(tmp_path / "x.png")], str(tmp_path / "out"))
 
     @pytest.mark.parametrize("images", ["nothing.png", "*.png", "."])
     def test_what_names_no_image(self, run, tmp_path, monkeypatch, images):

@@ -9,7 +9,7 @@ import pytest
 
 from fcdd_dist import checkpoint
 from fcdd_dist.errors import Conflict
-from fcdd_dist.run import Job, claim, prepare
+from fcdd_dist.run import Job, check, claim, prepare
 from fcdd_dist.storage import FolderStore
 from tests.support.ranks import RanksDied, train
 
@@ -97,6 +97,21 @@ def test_resuming_twice_and_from_an_older_checkpoint(undisturbed):
     run.write(f"checkpoints/{newest}/detector.safetensors", b"altered")
     train(this, 1)
     assert_equal_runs(run, of(1))
+
+
+def test_fewer_epochs_than_a_run_has_are_refused_and_change_nothing(undisturbed):
+    job, _ = undisturbed
+    this = job("fewer")
+    claim(prepare(this))
+    with pytest.raises(RanksDied, match="-9"):
+        train(this, 1, {"rank": 0, "at": [2, 3]})
+    less = this.model_copy(update={"experiment": this.experiment.model_copy(update={"epochs": 1})})
+    with pytest.raises(Conflict, match="is in epoch 3, beyond the 1 epochs that are asked for"):
+        check(prepare(less))
+    train(this, 1)
+    assert prepare(less).done
+    claim(prepare(less))
+    assert json.loads(FolderStore(this.run).read("experiment.json"))["experiment"]["epochs"] == EPOCHS
 
 
 def test_three_epochs_then_six_are_six(undisturbed):

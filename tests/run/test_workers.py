@@ -121,3 +121,14 @@ def test_the_detector_alone_gives_the_scores_of_the_run(trained, digits_data):
     detector = Detector.load(run.url)
     flagged = detector.flagged(np.array([float(row["score"]) for row in rows], np.float32))
     assert flagged.astype(int).tolist() == [int(row["flagged"]) for row in rows]
+
+
+@pytest.mark.slow
+def test_with_statistics_of_each_rank_what_is_kept_is_what_was_evaluated(digits_data, digits_experiment, tmp_path):
+    from fcdd_dist.evaluation.evaluate import evaluate
+
+    job = Job(experiment=digits_experiment.override(["network.batch_norm=rank"]), data=digits_data,
+              run=str(tmp_path / "run"))
+    result = train(job, 2)
+    again = evaluate(job.run, digits_data)
+    assert [again[key] for key in ("auroc", "mean_score")] == [result[key] for key in ("auroc", "mean_score")]

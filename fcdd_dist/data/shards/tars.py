@@ -13,7 +13,7 @@ from .spool import Spooled
 from .statistics import Tally
 
 MAX_SAMPLES = 512
-MAX_BYTES = 32 << 20
+MAX_BYTES = 8 << 20  # so that the shards that all lanes read at a time fit the memory of streaming
 _TAR_BLOCK, _TAR_RECORD = 512, 10240
 
 
