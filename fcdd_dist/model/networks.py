@@ -24,19 +24,25 @@ def build(name: str, *, bias: bool = True, affine: bool = True, batch_norm: Scop
     norm = partial(BatchNorm2d, eps=1e-4, momentum=0.1, affine=affine, scope=batch_norm)
     network = nn.Sequential()
     channels, convs, pools = description.channels, 0, 0
-    for layer in description.layers:
+    activation: str | None = None  # that is still to come
+    for layer, following in zip(description.layers, (*description.layers[1:], None), strict=True):
         if isinstance(layer, MaxPool):
             pools += 1
             network.add_module(f"pool{pools}", nn.MaxPool2d(layer.kernel, stride=2, padding=layer.padding))
-            continue
-        convs += 1
-        # torch's own initialisation would draw from its global generator
-        conv = skip_init(nn.Conv2d, channels, layer.channels, layer.kernel, padding=layer.kernel // 2, bias=bias)
-        network.add_module(f"conv{convs}", conv)
-        if layer.activated:
-            network.add_module(f"norm{convs}", norm(layer.channels))
-            network.add_module(f"act{convs}", nn.LeakyReLU(inplace=True))
-        channels = layer.channels
+        else:
+            convs += 1
+            # torch's own initialisation would draw from its global generator
+            conv = skip_init(nn.Conv2d, channels, layer.channels, layer.kernel, padding=layer.kernel // 2, bias=bias)
+            network.add_module(f"conv{convs}", conv)
+            channels = layer.channels
+            if layer.activated:
+                network.add_module(f"norm{convs}", norm(channels))
+                activation = f"act{convs}"
+        # Leaky ReLU increases, so that it gives the same before and after a max-pool: after it, on a quarter of the
+        # values.
+        if activation and not isinstance(following, MaxPool):
+            network.add_module(activation, nn.LeakyReLU(inplace=True))
+            activation = None
     return initialise(network, 0)
 
 
