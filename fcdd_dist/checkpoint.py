@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 
 from .data.order import Cursor
 from .errors import BadInput, Damaged, NotFound
-from .experiment import Experiment, Value, explain
+from .experiment import Experiment, Value, explain, newer_schema
 from .model.heatmap_scale import HeatmapScale
 from .model.normalization import Preprocessing
 from .storage import Store, absolute, exists, open_store
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import torch
 
 FOLDER = "checkpoints"
+SCHEMA = 1
 RECORD, DETECTOR, OPTIMIZER = "checkpoint.json", "detector.safetensors", "optimizer.safetensors"
 _NAME = re.compile(r"epoch-(\d{6})(?:-step-(\d{6}))?")
 
@@ -54,7 +55,7 @@ class Threshold(Value):
 class Record(Value):
     """``checkpoint.json``."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1] = SCHEMA
     experiment: Experiment
     experiment_id: str
     fingerprint: str  # of experiment, data set and exposure set
@@ -105,6 +106,8 @@ def names(run: Store) -> list[str]:
 def read_record(store: Store) -> Record:
     """The record of the checkpoint in ``store``. Raises NotFound or Damaged."""
     text = store.read(RECORD)
+    if newer_schema(text, SCHEMA):
+        raise Damaged(f"{store.url}/{RECORD} was written by a newer fcdd_dist: update this one")
     try:
         return Record.model_validate_json(text)
     except ValidationError as error:
@@ -130,8 +133,9 @@ def read(store: Store, *wanted: str) -> tuple[Record, dict[str, dict[str, torch.
         except NotFound:
             raise Damaged(f"{store.url}/{file} is missing, though {RECORD} names it") from None
         if len(data) != expected.bytes or hashlib.sha256(data).hexdigest() != expected.sha256:
-            raise Damaged(f"{store.url}/{file} was altered: its {len(data)} bytes are not the {expected.bytes} "
-                          f"that {RECORD} vouches for")
+            how = (f"it has {len(data)} bytes and should have {expected.bytes}" if len(data) != expected.bytes else
+                   "its SHA-256 is another")
+            raise Damaged(f"{store.url}/{file} was altered since {RECORD} was written: {how}")
         try:
             tensors[file] = load(data)
         except SafetensorError as error:

@@ -79,7 +79,7 @@ class Detector:
                         ) -> tuple[np.ndarray, list[np.ndarray]]:
         """``score`` and ``maps`` of the same images in one pass; without ``maps`` the list stays empty."""
         scores, found = [np.empty(0, np.float32)], []
-        images = [_pil(image) for image in images]
+        images = [_pil(image) for image in _several(images)]
         for start in range(0, len(images), CHUNK):
             chunk = images[start: start + CHUNK]
             forms = np.stack([to_form(image, self.experiment.data.form) for image in chunk])
@@ -150,6 +150,14 @@ def build_network(experiment: Experiment) -> nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
+def _several(images: object) -> Sequence[np.ndarray | Image]:
+    if isinstance(images, np.ndarray) and images.ndim < 4 and not (images.ndim == 3 and images.shape[2] > 3):
+        raise BadInput(f"give a list of images, even of one, not an array {images.shape}")
+    if not hasattr(images, "__len__"):
+        raise BadInput(f"give a list of images, even of one, not {type(images).__name__}")
+    return images
+
+
 def _pil(image: np.ndarray | Image) -> Image:
     from PIL import Image as pil
 
@@ -158,6 +166,8 @@ def _pil(image: np.ndarray | Image) -> Image:
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3):
         raise BadInput("an image is a uint8 array (H, W), (H, W, 1) or (H, W, 3), or a PIL image, "
                        f"not {getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}")
+    if not image.size:
+        raise BadInput(f"an image has pixels; {image.shape} has none")
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
     if image.ndim == 3 and image.shape[2] != 3:

@@ -255,6 +255,15 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     return f"{path}: {message}{shown}" if path else message
 
 
+def newer_schema(text: bytes, known: int) -> bool:
+    """Whether a stored record says that it is of a later schema than the one that we know."""
+    try:
+        version = json.loads(text)["schema_version"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return isinstance(version, int) and version > known
+
+
 def paths(model: type[BaseModel]) -> list[str]:
     """The dotted paths of all fields of ``model``, of every member of its unions."""
     found: list[str] = []

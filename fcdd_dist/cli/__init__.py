@@ -28,9 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kind = "" if isinstance(error, Interrupted) else "error: "
         print(f"{PROGRAM}: {kind}{' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # who read our results has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        print(f"{PROGRAM}: error: {error.filename or 'the machine'}: {error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # who read our results has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1

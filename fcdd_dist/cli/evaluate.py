@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..storage import open_store
 from .options import add_json, figures, place, show
 
 EXAMPLES = """\
@@ -24,6 +25,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from ..checkpoint import locate
+    from ..data.manifest import load_manifest
+
+    locate(place(options.target))  # both are looked at once more; these refusals don't wait for torch
+    load_manifest(open_store(place(options.data)))
     from ..evaluation.evaluate import evaluate
     from ..training.progress import Console
 

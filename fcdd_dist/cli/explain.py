@@ -32,11 +32,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from ..checkpoint import locate
+    from ..evaluation.given import find_images
+
+    out, checkpoint, images = place(options.out), place(options.checkpoint), [place(i) for i in options.images]
+    locate(checkpoint)  # both are looked at once more; these refusals don't wait for torch
+    find_images(images, out)
     from ..evaluation.explain import explain
     from ..training.progress import Console
 
-    out = place(options.out)
-    failed = explain(place(options.checkpoint), [place(image) for image in options.images], out, raw=options.raw,
+    failed = explain(checkpoint, images, out, raw=options.raw,
                      colour=options.colour, scale=options.scale, say=Console())
     show({"out": out, "failed": failed},
          [f"pictures and scores.csv are in {out}"] + ([f"{failed} images could not be read"] if failed else []),

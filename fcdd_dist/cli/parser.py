@@ -78,6 +78,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         if verb not in verbs:
             raise BadInput(f"there is no verb {verb!r}{nearest(verb, verbs)}; there are: {', '.join(verbs)}")
         _refuse_unknown_flags(arguments[1:], verbs[verb])
+    else:
+        _refuse_unknown_flags(arguments[:1], parser)
     return parser.parse_args(arguments)
 
 
@@ -87,5 +89,5 @@ def _refuse_unknown_flags(arguments: Sequence[str], parser: Parser) -> None:
         if argument == "--":
             return
         flag = argument.partition("=")[0]
-        if flag.startswith("--") and flag not in parser.flags:
+        if (flag.startswith("--") or parser.prog == "fcdd-dist") and flag not in parser.flags:
             raise BadInput(f"there is no option {flag}{nearest(flag, parser.flags)}; see `{parser.prog} --help`")

@@ -46,10 +46,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from ..data.manifest import EXPOSURE, MANIFEST, load_manifest
     from ..data.shards.write import shard, shard_exposure
     from ..experiment import Form
     from ..recipes import recipe
-    from ..storage import open_store
+    from ..storage import exists, open_store, probe
     from ..training.progress import Console
 
     exposure_only = options.recipe == "exposure"
@@ -59,6 +60,8 @@ def run(options: argparse.Namespace) -> int:
     settings = {"form": Form.parse(options.form) if options.form else None, "exclude": _excluded(options.exclude),
                 "allow_bad": options.allow_bad, "download": options.download, "progress": console.live}
     out, source = open_store(place(options.out)), options.source and place(options.source)
+    if not exists(out, MANIFEST):
+        probe(out)
     try:
         if exposure_only:
             manifest = shard_exposure(like, source, out, **settings)
@@ -68,16 +71,21 @@ def run(options: argparse.Namespace) -> int:
             manifest = shard(like, source, out, exposure=exposure, classes=classes, **settings)
     finally:
         console.close()
+    outliers = load_manifest(out.at(EXPOSURE)) if not exposure_only and exists(out.at(EXPOSURE), MANIFEST) else None
+    left_out = (*manifest.left_out, *(outliers.left_out if outliers else ()))
     counts = {split: sum(part.samples for part in parts.values()) for split, parts in manifest.splits.items()}
+    if outliers:
+        counts[EXPOSURE] = sum(part.samples for parts in outliers.splits.values() for part in parts.values())
     result = {"out": out.url, "id": manifest.id, "form": str(manifest.form), "counts": counts,
               "classes": [entry.id for entry in manifest.classes],
-              "left_out": [entry.model_dump() for entry in manifest.left_out]}
+              "left_out": [entry.model_dump() for entry in left_out]}
     lines = [f"data set {out.url}",
-             f"{len(manifest.classes)} classes, stored as {manifest.form}",
+             f"{len(manifest.classes)} class{'es' * (len(manifest.classes) != 1)}, stored as {manifest.form}",
              *(f"{count:>9,} images in {split}" for split, count in counts.items()),
-             *(f"left out {entry.source}: {entry.reason}" for entry in manifest.left_out[:10])]
-    if len(manifest.left_out) > 10:
-        lines.append(f"left out {len(manifest.left_out) - 10} more; the manifest names them")
+             *([f"{len(left_out):>9,} left out"] if left_out else []),
+             *(f"left out {entry.source}: {entry.reason}" for entry in left_out[:10])]
+    if len(left_out) > 10:
+        lines.append(f"left out {len(left_out) - 10} more; the manifests name them")
     show(result, lines, options.json)
     return 0
 
@@ -97,5 +105,8 @@ def _excluded(text: str | None) -> tuple[str, ...]:
     if text is None:
         return ()
     if "," not in text and (path := Path(text).expanduser()).is_file():
-        return names(",".join(path.read_text().splitlines()))
-    return names(text)
+        text = ",".join(path.read_text(errors="replace").splitlines())
+    try:
+        return names(text)
+    except argparse.ArgumentTypeError as error:
+        raise BadInput(f"--exclude: {error}") from None

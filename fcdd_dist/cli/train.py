@@ -129,6 +129,9 @@ def _settings(options: argparse.Namespace) -> list[str]:
     flags = [] if options.precision == "auto" else [f"precision={options.precision}"]
     flags += ["data.train_on=train+holdout"] if options.protocol == "paper" else []
     flags += [] if options.epochs is None else [f"epochs={options.epochs}"]
+    for setting in options.settings:
+        if setting.startswith(("data.form", "data.recipe", "data.nominal")):
+            raise BadInput(f"--set {setting}: this follows from RECIPE, --nominal and the data set")
     return flags + options.settings
 
 

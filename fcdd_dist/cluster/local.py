@@ -60,6 +60,14 @@ def session(address: str | None, placement: Placement, say: Callable[[str], None
         yield cpus
 
 
+def refuse_early(placement: Placement, address: str | None) -> None:
+    """What ``session`` would refuse and can be known without Ray. Raises BadInput."""
+    if address := address or os.environ.get("RAY_ADDRESS"):
+        _check_answers(address)
+    else:
+        _check_gpus(placement)
+
+
 @contextlib.contextmanager
 def _private(placement: Placement, cpus: int, say: Callable[[str], None]) -> Iterator[None]:
     _check_gpus(placement)

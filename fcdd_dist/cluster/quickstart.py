@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 
 from ..data.manifest import MANIFEST, load_manifest
@@ -64,7 +65,7 @@ def explanation(result: dict) -> list[str]:
         f"  {run}/scores.csv     a score for every test picture",
         "",
         "Use it on pictures, these or your own light digits on a dark ground:",
-        f"  fcdd-dist explain {run} {result['pictures']} --out explained",
+        f"  fcdd-dist explain {shlex.quote(run)} {shlex.quote(result['pictures'])} --out explained",
     ]
 
 

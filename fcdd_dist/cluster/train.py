@@ -45,6 +45,7 @@ def train(job: Job, placement: Placement, address: str | None, say: Say, live: S
     check(prepared)
     if prepared.done:
         return _finished(prepared, say)
+    local.refuse_early(placement, address)
     run = open_store(job.run)
     with Signals() as signals, Lease.acquire(run, say=say) as lease:
         claim(prepared)

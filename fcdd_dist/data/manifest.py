@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from ..errors import BadInput, NotFound, nearest
-from ..experiment import Count, Form, Value, explain, identity
+from ..experiment import Count, Form, Value, explain, identity, newer_schema
 from ..storage import Store
 
 MANIFEST = "manifest.json"
@@ -154,6 +154,8 @@ def load_manifest(store: Store) -> Manifest:
         text = store.read(MANIFEST)
     except NotFound:
         raise NotFound(f"{store.url} is no data set: it has no {MANIFEST}; `fcdd-dist shard` writes one") from None
+    if newer_schema(text, SCHEMA):
+        raise BadInput(f"{store.url}/{MANIFEST} was written by a newer fcdd_dist: update this one")
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:

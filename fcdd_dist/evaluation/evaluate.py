@@ -104,7 +104,9 @@ def evaluate(target: str, data: str, *, say: Callable[[str], None] = lambda line
     """
     detector, store = load_detector(target), open_store(data)
     manifest, wanted = load_manifest(store), detector.experiment.data
-    if manifest.kind != "nominal" or manifest.recipe != wanted.recipe or manifest.form != wanted.form:
+    if manifest.kind != "nominal":
+        raise BadInput(f"{store.url} is an exposure set: give the data set that it goes with")
+    if manifest.recipe != wanted.recipe or manifest.form != wanted.form:
         raise BadInput(f"{store.url} holds {manifest.recipe} as {manifest.form} and the detector was trained on "
                        f"{wanted.recipe} as {wanted.form}: give the data set of that recipe")
     manifest.class_id(wanted.nominal)

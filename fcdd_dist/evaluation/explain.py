@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import csv
-import glob
 import io
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from ..data.images import BadImage
-from ..data.sources.folders import EXTENSIONS, printable, read_file
-from ..errors import BadInput, Conflict, NotFound
+from ..data.sources.folders import printable, read_file
+from ..errors import BadInput, Conflict
 from ..model.heatmap_scale import heatmap_scale, normalise_heatmap
 from ..storage import Store, open_store
 from .evaluate import load_detector
 from .figures import check_colours, explanation
+from .given import find_images
 
 SCORES = "scores.csv"
 MARKER = "explanation.json"  # written first; names the files of the explanation
@@ -27,7 +27,7 @@ MARKER = "explanation.json"  # written first; names the files of the explanation
 
 def explain(checkpoint: str, images: list[str], out: str, *, raw: bool = False, colour: str = "jet",
             scale: Literal["reference", "each"] = "reference", say: Callable[[str], None] = lambda line: None) -> int:
-    """Writes ``scores.csv`` (path, score, label) and a picture an image into the folder ``out``.
+    """Writes ``scores.csv`` (path, score, label, picture) and a picture an image into the folder ``out``.
 
     ``images``: files, folders (searched for images) and globs. ``raw`` writes the upsampled map beside, as a .npy
     file of float32 in the image's own pixel grid. ``scale``: 1 in a heatmap is the eta quantile of the detector's
@@ -38,7 +38,7 @@ def explain(checkpoint: str, images: list[str], out: str, *, raw: bool = False, 
     """
     check_colours(colour)
     detector, store = load_detector(checkpoint), open_store(out)
-    paths = find_images(images)
+    paths = find_images(images, out)
     names = _names(paths)
     _make_room(store, out, paths, [SCORES, *(f"{name}{ending}" for name in names for ending in (".png", ".npy"))])
     threshold = detector.threshold.value if detector.threshold else None
@@ -67,9 +67,9 @@ def explain(checkpoint: str, images: list[str], out: str, *, raw: bool = False, 
             file = io.BytesIO()
             np.save(file, map_, allow_pickle=False)
             store.write(f"{name}.npy", file.getvalue())
-        rows.append((printable(str(path)), f"{score:.9g}", "" if flagged is None else int(flagged)))
+        rows.append((printable(str(path)), f"{score:.9g}", "" if flagged is None else int(flagged), f"{name}.png"))
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("path", "score", "label"), *rows])
+    csv.writer(text, lineterminator="\n").writerows([("path", "score", "label", "picture"), *rows])
     store.write(SCORES, text.getvalue().encode())
     return failed
 
@@ -89,25 +89,6 @@ def _make_room(store: Store, out: str, paths: list[Path], planned: list[str]) ->
     for key in sorted(there - {MARKER}):
         store.delete(key)
     store.write(MARKER, json.dumps({"schema_version": 1, "files": planned}).encode())
-
-
-def find_images(images: Iterable[str]) -> list[Path]:
-    """The files that the arguments name, each once, in order. Raises BadInput for one that names none."""
-    found: dict[Path, None] = {}
-    for argument in images:
-        path = Path(argument).expanduser()
-        if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS)
-            if not files:
-                raise BadInput(f"{argument} holds no images ({', '.join(sorted(EXTENSIONS))})")
-        elif path.exists():
-            files = [path]
-        else:
-            files = [Path(match) for match in sorted(glob.glob(str(path), recursive=True)) if Path(match).is_file()]
-            if not files:
-                raise NotFound(f"there is no {argument}: give an image, a folder or a glob")
-        found |= dict.fromkeys(files)
-    return list(found)
 
 
 def _names(paths: list[Path]) -> list[str]:

@@ -85,9 +85,13 @@ class Prepared:
     def result(self) -> dict | None:
         """The result that is in the run folder now, or None."""
         try:
-            return json.loads(open_store(self.job.run).read(RESULT))
+            result = json.loads(open_store(self.job.run).read(RESULT))
+            result["fingerprint"], result["epochs"]
         except NotFound:
             return None
+        except (ValueError, KeyError, TypeError):
+            raise BadInput(f"{self.job.run}/{RESULT} is damaged: delete it, and the run is evaluated again") from None
+        return result
 
     @property
     def done(self) -> bool:

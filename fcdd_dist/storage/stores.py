@@ -7,7 +7,9 @@ whole. ``create`` writes only where nothing is yet, which is how two writers set
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
 import threading
 import time
@@ -18,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from ..errors import BadInput, NotFound
+from ..errors import BadInput, Fault, FcddError, NotFound
 
 _TEMPORARY = ".part-"  # prefix of the names under which a folder store writes; never listed
 
@@ -88,6 +90,8 @@ class FolderStore:
                 return file.read() if end is None else file.read(max(0, end - start))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise NotFound(f"there is no {self.root / key}") from None
+        except OSError as error:
+            raise _error("read", self.root / key, error) from None
 
     def write(self, key: str, data: bytes) -> None:
         path = self.root / check_key(key)
@@ -111,7 +115,11 @@ class FolderStore:
         # Walk only the deepest folder that the prefix names whole.
         folder = self.root / prefix.rpartition("/")[0]
         found = []
-        for parent, folders, files in os.walk(folder):
+        def refuse(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise _error("list", folder, error)
+
+        for parent, folders, files in os.walk(folder, onerror=refuse):
             folders.sort()
             for name in files:
                 path = Path(parent, name)
@@ -126,9 +134,15 @@ class FolderStore:
 
     def size(self, key: str) -> int:
         path = self.root / check_key(key)
-        if not path.is_file():
+        try:
+            status = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(f"there is no {path}") from None
+        except OSError as error:
+            raise _error("read", path, error) from None
+        if not stat.S_ISREG(status.st_mode):
             raise NotFound(f"there is no {path}")
-        return path.stat().st_size
+        return status.st_size
 
     def delete(self, key: str) -> None:
         (self.root / check_key(key)).unlink(missing_ok=True)
@@ -147,8 +161,8 @@ class FolderStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
-            raise BadInput(f"can't write {path}: {error.strerror}") from None
+        except OSError as error:
+            raise _error("write", path, error) from None
         try:
             with open(descriptor, "wb") as file:
                 file.write(data)
@@ -210,7 +224,10 @@ class MemoryStore:
 
 def absolute(url: str) -> str:
     """``url`` with a local path made absolute, so that workers elsewhere mean the same place. Raises BadInput."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise BadInput(f"{url} is no URL ({error}): give a folder or file:///path") from None
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise BadInput(f"{url}: a file URL names no host; write file:///path or a plain path")
@@ -234,6 +251,18 @@ def exists(store: Store, key: str) -> bool:
     except NotFound:
         return False
     return True
+
+
+def probe(store: Store) -> None:
+    """Raises BadInput where nothing can be written into ``store``: better now than after an hour's work."""
+    store.write(".probe", b"")
+    store.delete(".probe")
+
+
+def _error(what: str, path: Path, error: OSError) -> FcddError:
+    """A full or broken disk is a fault; everything else is for the person to put right."""
+    kind = Fault if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else BadInput
+    return kind(f"can't {what} {path if len(str(path)) < 200 else str(path)[:200] + '...'}: {error.strerror}")
 
 
 def _sync_folder(folder: Path) -> None:

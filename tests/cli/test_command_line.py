@@ -50,7 +50,7 @@ def job(tmp_path, data, *more: str, gpus: bool = False, said: list | None = None
     ([*TRAIN, "--worker", "2"], "no option --worker (did you mean '--workers'?)"),
     ([*TRAIN, "--epochs", "many"], "--epochs: 'many' is no whole number"),
     ([*TRAIN, "--epochs", "0"], "--epochs: 0 is less than 1"),
-    ([*TRAIN, "--budget", "5"], "--budget: 5 is not between 0 and 1"),
+    ([*TRAIN, "--budget", "5"], "--budget: 5 is not at least 0 and below 1"),
     ([*TRAIN, "--precision", "fp16"], "--precision: invalid choice: 'fp16'"),
     ([*TRAIN, "--workers", "two"], "neither a number nor a range"),
     ([*TRAIN, "--workers", "3-2"], "3-2 is no range"),

@@ -57,6 +57,16 @@ def wait_for(text: str, log: Path) -> None:
         time.sleep(0.05)
 
 
+def wait_for_checkpoint(run: Path, log: Path, after: str = "") -> str:
+    """The name of the newest checkpoint once it is newer than ``after``."""
+    deadline = time.monotonic() + WITHIN_S
+    while not (there := sorted(path.parent.name for path in run.glob("checkpoints/*/checkpoint.json"))) or (
+            there[-1] <= after):
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+    return there[-1]
+
+
 def processes_below(ancestor: int) -> dict[int, str]:
     """pid and command line of every process that descends from ``ancestor``."""
     parents, lines = {}, {}
@@ -75,33 +85,55 @@ def epochs(runs: Path) -> list[int]:
     return [json.loads(line)["epoch"] for line in (runs / "run" / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_two_workers_survive_a_crash_and_finish(data, tmp_path, capsys):
+def test_a_killed_worker_and_a_killed_driver_change_nothing(data, tmp_path, capsys):
+    """The same weights bit for bit and the same metrics as of two bare processes that nothing happened to."""
     from fcdd_dist.cli import main
+    from fcdd_dist.recipes import recipe
+    from fcdd_dist.run import Job
+    from tests.support import ranks
 
-    log, arguments = tmp_path / "log", command(data, tmp_path, "--workers", "2", "--epochs", "150", "--json",
+    log, arguments = tmp_path / "log", command(data, tmp_path, "--workers", "2", "--epochs", "300", "--json",
                                                "--checkpoint-every", "1")
     with driver(*arguments, log=log) as process:
-        wait_for("images/s", log)
+        first = wait_for_checkpoint(tmp_path / "run", log)
         workers = [pid for pid, line in processes_below(process.pid).items() if "TrainWorker" in line]
         assert len(workers) == 2
         os.kill(workers[-1], signal.SIGKILL)
+        wait_for("a worker was lost: all are back", log)
+        wait_for_checkpoint(tmp_path / "run", log, after=first)
+        assert not (tmp_path / "run/result.json").exists()
+        process.kill()
+        process.wait()
+    with driver(*arguments, log=log) as process:
         out, _ = process.communicate(timeout=WITHIN_S)
         assert process.returncode == 0, log.read_text()
         assert processes_below(process.pid) == {}
-    assert "a worker was lost: all are back" in log.read_text()
+    assert "going on from checkpoint" in log.read_text()
     result = json.loads(out)
     assert result["workers"] == 2
     assert result["auroc"] > 0.9
-    assert epochs(tmp_path) == list(range(1, 151))
+    assert epochs(tmp_path) == list(range(1, 301))
     assert not list((tmp_path / "run").glob("board/*")) + list((tmp_path / "run").glob("stop.json"))
+
+    job = Job(experiment=recipe("digits").experiment("0", 0).override(["epochs=300"]), data=str(data),
+              run=str(tmp_path / "undisturbed"))
+    ranks.train(job, 2)
+    ours, theirs = (weights_and_metrics(tmp_path / name) for name in ("run", "undisturbed"))
+    assert ours == theirs
 
     assert main(arguments) == 0  # again: there is nothing left to do, and Ray does not start
     out, err = capsys.readouterr()
-    assert "is finished: 150 epochs" in err
+    assert "is finished: 300 epochs" in err
     assert "Ray" not in err
     assert json.loads(out) == result
     assert main([*arguments, "--seed", "5"]) == 2
     assert "another experiment (exposure.order_seed: 0 -> 5; seed: 0 -> 5)" in capsys.readouterr().err
+
+
+def weights_and_metrics(run: Path) -> tuple:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return ((run / "checkpoints/epoch-000300/detector.safetensors").read_bytes(),
+            [{key: value for key, value in line.items() if key not in ("seconds", "images_per_s")} for line in lines])
 
 
 def test_a_signal_leaves_all_committed_and_the_same_command_goes_on(data, tmp_path):

@@ -79,6 +79,14 @@ def test_images_of_any_size_get_a_map_in_their_own_grid(detector):
     assert detector.score([]).shape == (0,)
 
 
+@pytest.mark.parametrize(("images", "message"), [
+    (np.zeros((28, 28), np.uint8), "give a list"), (np.zeros((28, 28, 3), np.uint8), "give a list"),
+    (Image.new("L", (3, 3)), "give a list"), ([np.zeros((0, 5), np.uint8)], "has none")])
+def test_one_image_is_no_list_of_images(detector, images, message):
+    with pytest.raises(BadInput, match=message):
+        detector.score(images)
+
+
 def test_opened_files_are_seen_as_the_command_line_sees_them(detector, tmp_path):
     """EXIF orientation, 16 bits and transparency: the score of a file does not depend on who opened it."""
     from fcdd_dist.data.images import load_image
@@ -228,6 +236,9 @@ class TestExplain:
             explain(run, [str(tmp_path / "x.png")], run)
         assert sorted(entry.key for entry in FolderStore(run).list()) == before
         explain(run, [str(tmp_path / "x.png")], str(tmp_path / "out"))
+        explain(run, [str(tmp_path)], str(tmp_path / "out"))  # a folder is searched but for what lies in --out
+        rows = list(csv.DictReader((tmp_path / "out/scores.csv").read_text().splitlines()))
+        assert [row["picture"] for row in rows] == ["x.png"]
         with pytest.raises(BadInput, match=r"x.png lies in .*give another --out"):
             explain(run, [str(tmp_path / "out/x.png")], str(tmp_path / "out"))
         (tmp_path / "out/mine.txt").write_text("")

@@ -6,6 +6,7 @@ Memory is flat, and the result is the same bytes each time: a sharding that was 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
@@ -32,6 +33,11 @@ def shard(recipe: str, source: str | None, out: Store, *, exposure: str | None =
     """
     form = form or find_recipe(recipe).form
     _refuse_standing(out)
+    if source and exposure and Path(source).exists() and Path(exposure).exists():
+        ours, others = Path(source).resolve(), Path(exposure).resolve()
+        if ours == others or ours in others.parents or others in ours.parents:
+            raise BadInput(f"{exposure} and {source} share images: exposure must be of other things than the nominal "
+                           f"class")
     nominal = open_source(source, recipe, download=download)
     chosen = _choose(nominal, classes)
     beside = out.at(EXPOSURE)

@@ -55,6 +55,10 @@ def open_classes(path: Path, known: Mapping[str, str]) -> FolderSource:
     classes: dict[str, str] = {}
     files: dict[RawSplit, dict[str, list[str]]] = {}
     for split, folder in folders.items():
+        if loose := [name for name in _names(path / folder) if Path(name).suffix.lower() in EXTENSIONS
+                     and not name.startswith(".") and not (path / folder / name).is_dir()]:
+            raise BadInput(f"{path / folder} has images outside of its folders, such as {printable(loose[0])}: put "
+                           f"them into the folder of their class")
         names = name_classes(map(printable, _folders(path / folder)), known, str(path / folder))
         if split == "test" and not known:
             _join_normal(names, classes, path)
@@ -62,10 +66,13 @@ def open_classes(path: Path, known: Mapping[str, str]) -> FolderSource:
         for name in _folders(path / folder):
             class_id = names[printable(name)]
             found = find_images(path, f"{folder}/{name}")
-            if not found and split == "train":
-                raise BadInput(f"{path / folder / name} has no images")
+            if not found:
+                raise BadInput(f"{path / folder / name} has no images: put some there, or remove it")
             files[split][class_id] = found
-            classes.setdefault(class_id, known.get(class_id) or printable(name))
+            display = known.get(class_id) or printable(name)
+            if classes.setdefault(class_id, display) != display and not {class_id} & set(_NORMAL):
+                raise BadInput(f"{path}: the folders {classes[class_id]!r} and {display!r} would both be class "
+                               f"{class_id!r}: rename one, with letters of the English alphabet")
     order = [class_id for class_id in (known or classes) if class_id in classes]
     return FolderSource(path, {class_id: classes[class_id] for class_id in order}, files)
 
