@@ -25,7 +25,7 @@ from .model.heatmap_scale import HeatmapScale, heatmap_scale, normalise_heatmap
 from .model.normalization import Preprocessing
 from .model.objectives import OBJECTIVES
 from .model.preprocessing import prepare
-from .model.receptive_field import receptive_field
+from .model.receptive_field import output_side, receptive_field
 from .model.upsampling import sigma_for, upsample, upsampling_matrix
 
 if TYPE_CHECKING:
@@ -82,13 +82,30 @@ class Detector:
         images = [_pil(image) for image in _several(images)]
         for start in range(0, len(images), CHUNK):
             chunk = images[start: start + CHUNK]
-            forms = np.stack([to_form(image, self.experiment.data.form) for image in chunk])
-            outputs = self.outputs(torch.from_numpy(forms).permute(0, 3, 1, 2))
+            outputs = self.outputs_of(chunk)
             scores.append(self.objective.score(outputs).cpu().numpy())
             if maps:
-                found += [F.interpolate(map_[None], image.size[::-1], mode="bilinear", align_corners=False)
-                          [0, 0].numpy() for image, map_ in zip(chunk, self.upsampled(outputs).cpu(), strict=True)]
+                found += [self.map_in(output, image.size) for image, output in zip(chunk, outputs, strict=True)]
         return np.concatenate(scores), found
+
+    def outputs_of(self, images: Sequence[np.ndarray | Image]) -> torch.Tensor:
+        """What the net gives for a few images as people have them: (n, 1, u, v) float32 on its device."""
+        forms = np.stack([to_form(_pil(image), self.experiment.data.form) for image in images])
+        return self.outputs(torch.from_numpy(forms).permute(0, 3, 1, 2))
+
+    def map_in(self, output: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
+        """The upsampled map of one output (1, u, v) in an image's grid of ``size`` (width, height): (H, W) float32."""
+        map_ = self.upsampled(output[None]).cpu()
+        return F.interpolate(map_, size[::-1], mode="bilinear", align_corners=False)[0, 0].numpy()
+
+    @property
+    def level_of_threshold(self) -> float:
+        """The mean of an upsampled map that is the same everywhere and whose score is the threshold; 0 without one."""
+        if self.threshold is None or self.threshold.value is None:
+            return 0.0
+        cells = output_side(self.network, self.preprocessing.side)
+        rows, columns = self._matrices(cells, cells)
+        return self.threshold.value * float(rows.sum(1).mean() * columns.sum(1).mean())
 
     def explain(self, images: Sequence[np.ndarray | Image] | np.ndarray) -> list[np.ndarray]:
         """The heatmap of each image in its own pixel grid: (H, W) float32 in [0, 1].
@@ -133,12 +150,14 @@ class Detector:
 
     def upsampled(self, outputs: torch.Tensor) -> torch.Tensor:
         """Algorithm 1 on outputs (n, 1, u, v) -> maps (n, 1, side, side) in the net's input grid."""
-        heatmap, side = self.experiment.heatmap, self.preprocessing.side
-        sigma = heatmap.sigma or sigma_for(self.field.size)
-        rows, columns = (upsampling_matrix(side, cells, self.field, sigma, heatmap.kernel)
-                         for cells in outputs.shape[-2:])
+        rows, columns = self._matrices(*outputs.shape[-2:])
         with torch.inference_mode():
             return upsample(self.objective.anomaly_map(outputs), rows, columns)
+
+    def _matrices(self, *cells: int) -> list[torch.Tensor]:
+        heatmap, side = self.experiment.heatmap, self.preprocessing.side
+        sigma = heatmap.sigma or sigma_for(self.field.size)
+        return [upsampling_matrix(side, count, self.field, sigma, heatmap.kernel) for count in cells]
 
 
 def build_network(experiment: Experiment) -> nn.Module:

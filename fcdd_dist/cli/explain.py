@@ -25,9 +25,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--raw", action="store_true", help="write the maps, too, as float32 .npy files")
     parser.add_argument("--colour", metavar="MAP", default="jet",
                         help="matplotlib's name of the heatmap's colours (default: jet, as in the paper)")
-    parser.add_argument("--scale", choices=("reference", "each"), default="reference",
-                        help="what is red: what is high beside the detector's reference images, so that pictures "
-                        "compare, or within each image, so that faint spots show (default: reference)")
+    parser.add_argument("--scale", choices=("given", "reference", "each"), default="given",
+                        help="what is red: what is high among the images of this call and not below the threshold, or "
+                        "beside the detector's reference images (pictures of several calls compare), or within each "
+                        "image (default: given)")
     add_json(parser)
 
 

@@ -7,15 +7,18 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
 from ..data.images import BadImage
 from ..data.sources.folders import printable, read_file
+from ..detector import Detector
 from ..errors import BadInput, Conflict
-from ..model.heatmap_scale import heatmap_scale, normalise_heatmap
+from ..model.heatmap_scale import HeatmapScale, heatmap_scale, normalise_heatmap
 from ..storage import Store, open_store
 from .evaluate import load_detector
 from .figures import check_colours, explanation
@@ -25,15 +28,31 @@ SCORES = "scores.csv"
 MARKER = "explanation.json"  # written first; names the files of the explanation
 
 
+# What is shown as 1, in the normalisation of Appendix A: the eta quantile over the maps of the images that are given,
+# as in the paper's figures, but at least the level of an anomaly that fills a third of an image at the threshold, so
+# that normal images stay blue; or over the detector's reference images, so that pictures of several calls compare,
+# though exposure may be so anomalous that all else is blue; or over each map alone.
+Scale = Literal["given", "reference", "each"]
+_THIRD = 3.0  # times the level of a map that is the same everywhere
+_REFERENCE = 1000  # images that set the scale of "given", at most
+
+
+@dataclass(frozen=True)
+class _Seen:
+    path: Path
+    name: str  # of its picture, without the ending
+    score: float
+    output: torch.Tensor  # (1, u, v)
+
+
 def explain(checkpoint: str, images: list[str], out: str, *, raw: bool = False, colour: str = "jet",
-            scale: Literal["reference", "each"] = "reference", say: Callable[[str], None] = lambda line: None) -> int:
+            scale: Scale = "given", say: Callable[[str], None] = lambda line: None) -> int:
     """Writes ``scores.csv`` (path, score, label, picture) and a picture an image into the folder ``out``.
 
     ``images``: files, folders (searched for images) and globs. ``raw`` writes the upsampled map beside, as a .npy
-    file of float32 in the image's own pixel grid. ``scale``: 1 in a heatmap is the eta quantile of the detector's
-    reference images, so that pictures compare, or of each map alone, so that even its faintest spots show. Images
-    that can't be read are named, and the others go on; returns how many they were. ``label`` is 1 where the score is
-    above the detector's threshold, and empty where it has none.
+    file of float32 in the image's own pixel grid. ``scale``: what is red, see ``Scale``. Images that can't be read are
+    named, and the others go on; returns how many they were. ``label`` is 1 where the score is above the detector's
+    threshold, and empty where it has none.
     Raises BadInput where nothing matches or ``out`` holds anything but an earlier explanation, which is replaced.
     """
     check_colours(colour)
@@ -45,33 +64,57 @@ def explain(checkpoint: str, images: list[str], out: str, *, raw: bool = False, 
     if threshold is None:
         why = detector.threshold.how if detector.threshold else "the checkpoint has none"
         say(f"no threshold, labels stay empty: {why}")
-    rows, failed = [], 0
+    kept: list[_Seen] = []
     for path, name in zip(paths, names, strict=True):
         try:
             image = read_file(str(path))
         except BadImage as error:
-            failed += 1
             say(f"left out {printable(str(path))}: {error}")
             continue
-        # One image at a time: a folder may hold more than memory does.
-        scores, (map_,) = detector.scores_and_maps([image])
-        score = float(scores[0])
-        flagged = None if threshold is None else score > threshold
+        # One image at a time: a folder may hold more than memory does, while the net's outputs are small.
+        output = detector.outputs_of([image])
+        kept.append(_Seen(path, name, float(detector.objective.score(output)[0]), output[0]))
+    common = _common_scale(detector, kept, scale)
+    rows = []
+    for seen in kept:
+        flagged = None if threshold is None else seen.score > threshold
         verdict = "" if flagged is None else ", flagged" if flagged else ", not flagged"
+        image = read_file(str(seen.path))
         pixels = np.asarray(image) if image.mode == "RGB" else np.asarray(image)[:, :, None]
-        shown = detector.heatmap_scale if scale == "reference" else None
-        shown = shown or heatmap_scale(map_, detector.experiment.heatmap.eta, "this map alone")
-        store.write(f"{name}.png", explanation(pixels, normalise_heatmap(map_, shown), scale=shown, colormap=colour,
-                                               caption=f"{printable(path.name)}: score {score:.4g}{verdict}"))
+        map_ = detector.map_in(seen.output, image.size)
+        shown = common or heatmap_scale(map_, detector.experiment.heatmap.eta, "this map alone")
+        store.write(f"{seen.name}.png", explanation(
+            pixels, normalise_heatmap(map_, shown), scale=shown, colormap=colour,
+            caption=f"{printable(seen.path.name)}: score {seen.score:.4g}{verdict}"))
         if raw:
             file = io.BytesIO()
             np.save(file, map_, allow_pickle=False)
-            store.write(f"{name}.npy", file.getvalue())
-        rows.append((printable(str(path)), f"{score:.9g}", "" if flagged is None else int(flagged), f"{name}.png"))
+            store.write(f"{seen.name}.npy", file.getvalue())
+        rows.append((printable(str(seen.path)), f"{seen.score:.9g}", "" if flagged is None else int(flagged),
+                     f"{seen.name}.png"))
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("path", "score", "label", "picture"), *rows])
     store.write(SCORES, text.getvalue().encode())
-    return failed
+    return len(paths) - len(kept)
+
+
+def _common_scale(detector: Detector, kept: list[_Seen], scale: Scale) -> HeatmapScale | None:
+    """The scale of all pictures, or None where each has its own."""
+    if scale == "each" or not kept:
+        return None
+    if scale == "reference" and detector.heatmap_scale is not None:
+        return detector.heatmap_scale
+    chosen = kept[:: max(1, len(kept) // _REFERENCE)]
+    every = 4 if detector.preprocessing.side > 64 else 1  # smooth maps: every fourth pixel says the same
+    maps = np.concatenate([detector.upsampled(seen.output[None])[..., ::every, ::every].cpu().numpy().ravel()
+                           for seen in chosen])
+    images = "this image" if len(chosen) == 1 else f"these {len(chosen)} images"
+    found = heatmap_scale(maps, detector.experiment.heatmap.eta, images)
+    least = _THIRD * detector.level_of_threshold - found.minimum
+    if found.quantile >= least:
+        return found
+    return found.model_copy(update={"quantile": least, "reference": f"{images}, or rather, since that is low, what an "
+                                    "anomaly at the threshold has that fills a third of an image"})
 
 
 def _make_room(store: Store, out: str, paths: list[Path], planned: list[str]) -> None:

@@ -30,7 +30,7 @@ GOLDEN = Path(__file__).parents[1] / "checkpoints"
 @pytest.fixture(scope="module")
 def run(digits_data, tmp_path_factory):
     url = str(tmp_path_factory.mktemp("detector") / "run")
-    job = Job(experiment=recipe("digits").experiment("0", 0).override(["epochs=12"]), data=digits_data, run=url)
+    job = Job(experiment=recipe("digits").experiment("0", 0).override(["epochs=40"]), data=digits_data, run=url)
     claim(prepare(job))
     run_rank(job, World())
     return url
@@ -263,10 +263,29 @@ class TestExplain:
         with pytest.raises(BadInput, match=r"no colours 'virids' \(did you mean 'viridis'\?\)"):
             explain(run, [str(tmp_path / "x.png")], str(tmp_path / "out"), colour="virids")
         pictures = []
-        for scale in ("reference", "each"):
+        for scale in ("given", "reference", "each"):
             explain(run, [str(tmp_path / "x.png")], str(tmp_path / "out"), scale=scale)
             pictures.append((tmp_path / "out/x.png").read_bytes())
-        assert pictures[0] != pictures[1]
+        assert len(set(pictures)) == 3
+
+    def test_normal_images_stay_blue_and_flagged_ones_show_why(self, run, tmp_path, digits_data):
+        """By the shares of red pixels in the pictures of both kinds, explained together and the normal ones alone."""
+        for class_id, name in (("0", "normal"), ("5", "other")):
+            for number, pixels in enumerate(list(stored_test_images(digits_data, class_id).values())[:6]):
+                Image.fromarray(pixels[:, :, 0]).save(tmp_path / f"{name}-{number}.png")
+        explain(run, [str(tmp_path / "*.png")], str(tmp_path / "both"), raw=True)
+        explain(run, [str(tmp_path / "normal-*.png")], str(tmp_path / "alone"))
+
+        def red(picture):
+            with Image.open(picture) as image:
+                pixels = np.asarray(image.convert("RGB")).astype(int)
+            return ((pixels[..., 0] > 150) & (pixels[..., 2] < 60)).mean()
+
+        def mean_red(folder, name):
+            return np.mean([red(path) for path in sorted((tmp_path / folder).glob(f"{name}-*.png"))])
+
+        assert mean_red("both", "other") > 3 * mean_red("both", "normal")
+        assert mean_red("alone", "normal") < mean_red("both", "other") / 2
 
     def test_without_a_threshold_labels_stay_empty_and_why_is_said_once(self, run, tmp_path):
         copy = FolderStore(shutil.copytree(checkpoint.locate(run).url, tmp_path / "copy"))
