@@ -12,16 +12,28 @@ import pytest
 from PIL import Image
 
 
+class Sets:
+    """The folder of unpacked real image sets; ``sets / name`` skips the test where a set is not there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __truediv__(self, name: str) -> Path:
+        path = self.folder / name
+        if not path.exists():
+            pytest.skip(f"FCDD_TEST_DATA has no {name}")
+        return path
+
+
 @pytest.fixture(scope="session")
-def test_data() -> Path:
-    """The folder of unpacked real image sets."""
+def test_data() -> Sets:
     folder = os.environ.get("FCDD_TEST_DATA")
     if not folder:
         pytest.skip("FCDD_TEST_DATA names no folder of real image sets")
     path = Path(folder)
     if not path.is_dir():
         pytest.fail(f"FCDD_TEST_DATA names {folder}, which is no folder")
-    return path
+    return Sets(path)
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,7 @@ def test_a_killed_worker_and_a_killed_driver_change_nothing(data, tmp_path, caps
     from fcdd_dist.run import Job
     from tests.support import ranks
 
-    log, arguments = tmp_path / "log", command(data, tmp_path, "--workers", "2", "--epochs", "300", "--json",
+    log, arguments = tmp_path / "log", command(data, tmp_path, "--workers", "2", "--epochs", "180", "--json",
                                                "--checkpoint-every", "1")
     with driver(*arguments, log=log) as process:
         first = wait_for_checkpoint(tmp_path / "run", log)
@@ -112,10 +112,10 @@ def test_a_killed_worker_and_a_killed_driver_change_nothing(data, tmp_path, caps
     result = json.loads(out)
     assert result["workers"] == 2
     assert result["auroc"] > 0.9
-    assert epochs(tmp_path) == list(range(1, 301))
+    assert epochs(tmp_path) == list(range(1, 181))
     assert not list((tmp_path / "run").glob("board/*")) + list((tmp_path / "run").glob("stop.json"))
 
-    job = Job(experiment=recipe("digits").experiment("0", 0).override(["epochs=300"]), data=str(data),
+    job = Job(experiment=recipe("digits").experiment("0", 0).override(["epochs=180"]), data=str(data),
               run=str(tmp_path / "undisturbed"))
     ranks.train(job, 2)
     ours, theirs = (weights_and_metrics(tmp_path / name) for name in ("run", "undisturbed"))
@@ -123,7 +123,7 @@ def test_a_killed_worker_and_a_killed_driver_change_nothing(data, tmp_path, caps
 
     assert main(arguments) == 0  # again: there is nothing left to do, and Ray does not start
     out, err = capsys.readouterr()
-    assert "is finished: 300 epochs" in err
+    assert "is finished: 180 epochs" in err
     assert "Ray" not in err
     assert json.loads(out) == result
     assert main([*arguments, "--seed", "5"]) == 2
@@ -132,7 +132,7 @@ def test_a_killed_worker_and_a_killed_driver_change_nothing(data, tmp_path, caps
 
 def weights_and_metrics(run: Path) -> tuple:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return ((run / "checkpoints/epoch-000300/detector.safetensors").read_bytes(),
+    return ((run / "checkpoints/epoch-000180/detector.safetensors").read_bytes(),
             [{key: value for key, value in line.items() if key not in ("seconds", "images_per_s")} for line in lines])
 
 

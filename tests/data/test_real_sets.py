@@ -14,7 +14,7 @@ from fcdd_dist.data.sources import open_source
 from fcdd_dist.recipes import recipe
 from fcdd_dist.storage import FolderStore, MemoryStore
 
-pytestmark = pytest.mark.data
+pytestmark = [pytest.mark.data, pytest.mark.slow]
 
 FMNIST = {  # mean, std, LCN minimum, LCN maximum of the training images of a class
     "t-shirt_top": (0.32561, 0.35074, -2.68124, 24.85431), "trouser": (0.22290, 0.34353, -2.57786, 11.16980),

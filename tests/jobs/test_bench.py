@@ -9,6 +9,8 @@ import pytest
 
 BENCH = Path(__file__).parents[2] / "jobs" / "bench.py"
 
+pytestmark = pytest.mark.slow  # torch is imported anew for every run
+
 
 def bench(*arguments):
     command = [sys.executable, str(BENCH), *arguments]

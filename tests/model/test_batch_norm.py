@@ -143,6 +143,7 @@ def together(ranks, experiment):
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["affine", "not affine"])
 @pytest.mark.parametrize("world", WORLDS)
 def test_twenty_steps_in_float64_equal_those_of_one_rank(worlds, alone, world, experiment):
