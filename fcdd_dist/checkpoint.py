@@ -129,13 +129,11 @@ def read(store: Store, *wanted: str) -> tuple[Record, dict[str, dict[str, torch.
         if expected is None:
             raise Damaged(f"{store.url}/{RECORD} does not name {file}")
         try:
-            data = store.read(file)
+            data = store.verified(file, expected.bytes, expected.sha256)
         except NotFound:
             raise Damaged(f"{store.url}/{file} is missing, though {RECORD} names it") from None
-        if len(data) != expected.bytes or hashlib.sha256(data).hexdigest() != expected.sha256:
-            how = (f"it has {len(data)} bytes and should have {expected.bytes}" if len(data) != expected.bytes else
-                   "its SHA-256 is another")
-            raise Damaged(f"{store.url}/{file} was altered since {RECORD} was written: {how}")
+        except Damaged as error:
+            raise Damaged(f"{error}: it was altered since {RECORD} was written") from None
         try:
             tensors[file] = load(data)
         except SafetensorError as error:

@@ -161,7 +161,7 @@ def test_other_bytes_than_the_record_says():
     data = bytearray(tar(members()))
     wanted = hashlib.sha256(data).hexdigest()
     data[BLOCK] ^= 1
-    refused(bytes(data), "its sha256 differs", sha256=wanted)
+    refused(bytes(data), "its SHA-256 differs", sha256=wanted)
     refused(bytes(data[:-BLOCK]), "has 9728 bytes and should have 10240", bytes=10240, sha256=wanted)
 
 

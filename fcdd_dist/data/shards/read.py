@@ -7,7 +7,6 @@ known kinds. Nothing is extracted, nothing is unpickled.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -44,13 +43,10 @@ def read_shard(store: Store, shard: Shard) -> list[Sample]:
 
 def fetch(store: Store, shard: Shard) -> bytes:
     """The bytes of a shard, which are those of its record. Raises as ``read_shard`` does."""
-    data = store.read(shard.key)
-    if _mismatch(data, shard):
-        data = store.read(shard.key)
-        reason = _mismatch(data, shard)
-        if reason:
-            raise Damaged(f"{store.url}/{shard.key} {reason}: copy the data set again, or shard it anew")
-    return data
+    try:
+        return store.verified(shard.key, shard.bytes, shard.sha256)
+    except Damaged as error:
+        raise Damaged(f"{error}: copy the data set again, or shard it anew") from None
 
 
 def parse_shard(data: bytes, store: Store, shard: Shard) -> list[Sample]:
@@ -143,11 +139,3 @@ def _octal(field: bytes, at: str) -> int:
 
 def _text(field: bytes) -> str:
     return field.partition(b"\0")[0].decode("utf-8", "backslashreplace")
-
-
-def _mismatch(data: bytes, shard: Shard) -> str | None:
-    if len(data) != shard.bytes:
-        return f"has {len(data)} bytes and should have {shard.bytes}"
-    if hashlib.sha256(data).hexdigest() != shard.sha256:
-        return "has other bytes than those that were written (its sha256 differs)"
-    return None
