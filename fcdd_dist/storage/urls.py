@@ -7,6 +7,8 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import BadInput
 from .folder import FolderStore
+from .s3 import open_s3
+from .s3.store import check_url
 from .stores import Store
 
 
@@ -20,13 +22,22 @@ def absolute(url: str) -> str:
         if parts.netloc not in ("", "localhost"):
             raise BadInput(f"{url}: a file URL names no host; write file:///path or a plain path")
         return os.path.abspath(unquote(parts.path))
+    if url.startswith("s3://"):
+        return "/".join(["s3:/", *filter(None, check_url(url))])
+    if parts.scheme == "s3":
+        raise BadInput(f"{url} is neither a folder nor a URL: write s3://BUCKET/PREFIX, with two slashes")
     if "://" in url:
-        raise BadInput(f"{url}: storage of kind {parts.scheme}:// is not supported; give a folder or file:///path")
+        raise BadInput(f"{url.partition('://')[0]}://: there is no storage of this kind; give a folder or "
+                       f"s3://BUCKET/PREFIX")
     if not url:
         raise BadInput("an empty path is no place; give a folder")
     return os.path.abspath(os.path.expanduser(url))
 
 
 def open_store(url: str) -> Store:
-    """The store at ``url``, a folder's path or ``file://`` URL. Opening touches nothing. Raises BadInput."""
-    return FolderStore(absolute(url))
+    """The store at ``url``: a folder's path or ``file://`` URL, or ``s3://bucket/prefix``. Opening touches nothing.
+
+    Raises BadInput.
+    """
+    place = absolute(url)
+    return open_s3(place) if place.startswith("s3://") else FolderStore(place)

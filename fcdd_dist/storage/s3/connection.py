@@ -1,0 +1,149 @@
+"""One way to an S3 store for a whole process: its client, its patience, and its threads.
+
+A request that fails for a reason that may pass is tried again after a while that grows and is not the same for all,
+until there was no success for the time of the settings. Before the first success of a process patience is short: then
+the address is more likely wrong than the store down. Nothing else in the project tries anything again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+from ...errors import BadInput, Fault
+from ..counts import count
+from .settings import S3Settings
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
+    from .problems import Problem
+
+T = TypeVar("T")
+_FIRST_CONTACT_S = 5.0
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 10.0
+_TELL_AFTER_S = 5.0
+_AT_ONCE = 8  # pieces of objects
+_say = logging.getLogger("fcdd_dist.storage").warning
+
+_lock = threading.Lock()
+_connections: dict[tuple, Connection] = {}
+_expect_up = False
+
+
+def expect_up() -> None:
+    """This process need not ask whether the address is right, since another one has been there: be patient at once."""
+    global _expect_up
+    _expect_up = True
+
+
+def connection() -> Connection:
+    """The one of this process under the settings of its environment. Raises BadInput where these are wrong."""
+    names = [name for name in os.environ if name.startswith(("AWS_", "FCDD_S3_"))]
+    key = (os.getpid(), *((name, os.environ[name]) for name in sorted(names)))  # sockets don't survive a fork
+    with _lock:
+        if key not in _connections:
+            _connections[key] = Connection(S3Settings.of_environment())
+        return _connections[key]
+
+
+class Connection:
+    """See the module. Safe for threads."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._settings, self._lock = settings, threading.Lock()
+        self._client: BaseClient | None = None
+        self._proven = False
+        self.conditional: dict[str, bool] = {}  # by bucket: whether it knows If-None-Match
+
+    @cached_property
+    def threads(self) -> ThreadPoolExecutor:
+        """For pieces of objects; what runs in them must not wait for others of them."""
+        return ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="s3")
+
+    def call(self, url: str, bucket: str, request: Callable[[BaseClient], T], moved: Callable[[], int] = lambda: 0,
+             expected: Callable[[Problem], bool] = lambda problem: False) -> T:
+        """What ``request`` gives, tried again where that is right.
+
+        ``moved``: bytes that it has got so far; any progress is a success. ``expected``: of a problem that is an
+        answer to the caller, who gets the original exception. Everything else raises BadInput or Fault.
+        """
+        began, tries, at, told = time.monotonic(), 0, moved(), False
+        while True:
+            client = self._get()
+            try:
+                count(requests=1)
+                result = request(client)
+            except Exception as error:
+                found = self._problem(error, bucket, client)
+                if found is None or expected(found):
+                    raise
+                now = time.monotonic()
+                if moved() != at:
+                    began, tries, at = now, 0, moved()
+                renewed = found.credentials and self._renew(client)
+                if not (found.transient or renewed):
+                    raise BadInput(f"{url}: {found.line}") from None
+                patience = self._settings.retry_s if self._proven or _expect_up else min(_FIRST_CONTACT_S,
+                                                                                          self._settings.retry_s)
+                # Full jitter, but for a floor: workers that failed together must not come back together.
+                wait = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**min(tries, 16)) * (0.25 + 0.75 * random.random())
+                wait = 0.0 if renewed else max(wait, found.retry_after_s)
+                if now + wait - began > patience:
+                    raise self._given_up(url, found, now - began) from None
+                if now - began > _TELL_AFTER_S and not told:
+                    told = True
+                    _say(f"{url}: {found.line}; trying for another {patience - (now - began):.0f} s")
+                count(retries=1)
+                time.sleep(wait)
+                tries += 1
+            else:
+                self._proven = True
+                return result
+
+    def _given_up(self, url: str, found: Problem, seconds: float) -> Exception:
+        if not (self._proven or _expect_up):
+            return BadInput(f"{url}: {found.line}")
+        return Fault(f"{url}: nothing worked for {seconds:.0f} s: {found.line}; the same command goes on once it does")
+
+    def _get(self) -> BaseClient:
+        with self._lock:
+            if self._client is None:
+                self._client = self._settings.client()
+            return self._client
+
+    def _problem(self, error: Exception, bucket: str, client: BaseClient) -> Problem | None:
+        from .problems import problem
+
+        held = client._request_signer._credentials
+        return problem(error, bucket, client.meta.endpoint_url, held.method if held else "")
+
+    def _renew(self, used: BaseClient) -> bool:
+        """Looks for credentials once more; whether there are others than ``used`` had."""
+        with self._lock:
+            if self._client is not used:  # another thread did
+                return True
+            fresh = self._settings.client()
+            if _keys(fresh) == _keys(used):
+                return False
+            self._client = fresh
+            return True
+
+
+def _keys(client: BaseClient) -> tuple | None:
+    """What a client signs with, to be compared and never kept. boto3 has no public way to ask a client."""
+    from botocore.exceptions import BotoCoreError
+
+    held = client._request_signer._credentials
+    try:
+        frozen = held.get_frozen_credentials() if held else None
+    except BotoCoreError:  # a provider that has nothing to give now
+        return None
+    return frozen and (frozen.access_key, frozen.secret_key, frozen.token)
