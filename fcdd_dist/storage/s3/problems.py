@@ -31,6 +31,7 @@ _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "Re
 _UNKNOWN_KEY = {"InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidToken"}
 _WRONG_REGION = {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint",
                  "IllegalLocationConstraintException", "301", "307"}
+_NO_STORE = "{} does not answer as an S3 store does: is {} right?"
 _VERBS = {"GetObject": "read", "HeadObject": "read", "PutObject": "write", "ListObjectsV2": "list",
           "DeleteObject": "delete", "CreateMultipartUpload": "write", "UploadPart": "write",
           "CompleteMultipartUpload": "write", "AbortMultipartUpload": "delete",
@@ -57,6 +58,8 @@ def problem(error: Exception, bucket: str, endpoint: str, method: str) -> Proble
     """What ``error`` means; None where it is none of storage's. ``method``: where the credentials came from."""
     if isinstance(error, ClientError):
         return _answer(error, bucket, endpoint, method)
+    if isinstance(error, SSLError) and "WRONG_VERSION_NUMBER" in str(error):
+        return _plain(f"{endpoint} speaks no TLS: write http:// in {origin('endpoint')}")
     if isinstance(error, SSLError):
         return _plain(f"the certificate of {endpoint} is not trusted ({_last(error)}): set AWS_CA_BUNDLE to the file "
                       f"of your certificate authority")
@@ -96,6 +99,8 @@ def _answer(error: ClientError, bucket: str, endpoint: str, method: str) -> Prob
     elif code == "NoSuchBucket":
         line = (f"there is no bucket {bucket!r} at {endpoint}: create it, or set {origin('endpoint')} to the store "
                 f"that has it")
+    elif status == 404 and code not in ("NoSuchKey", "NoSuchUpload"):
+        line = _NO_STORE.format(endpoint, origin("endpoint"))
     elif code in _WRONG_REGION:
         there = headers.get("x-amz-bucket-region") or error.response.get("Error", {}).get("Region")
         line = f"bucket {bucket!r} is in another region: set {origin('region')}" + (f"={there}" if there else "")
@@ -117,7 +122,7 @@ def _plain(line: str, credentials: bool = False) -> Problem:
 
 def _silence(error: Exception, endpoint: str) -> str:
     if isinstance(error, ResponseParserError):
-        return f"{endpoint} does not answer as an S3 store does: is {origin('endpoint')} right?"
+        return _NO_STORE.format(endpoint, origin("endpoint"))
     if isinstance(error, CredentialRetrievalError):
         return f"the credentials can't be had: {_last(error)}"
     if isinstance(error, Cut | IncompleteReadError | ResponseStreamingError):

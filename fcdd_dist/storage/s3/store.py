@@ -157,7 +157,7 @@ class S3Store(Store):
         reading, name = _Reading(start, end, etag), self._name(check_key(key))
         try:
             self._call(key, lambda client: reading.go_on(client, name), lambda: reading.got,
-                       lambda problem: problem.status in (404, 412, 416) and problem.code != "NoSuchBucket")
+                       lambda problem: problem.code == "NoSuchKey" or problem.status in (412, 416))
         except ClientError as error:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             if status == 404:
@@ -247,7 +247,8 @@ class S3Store(Store):
 
     def _call(self, key: str, request: Callable[[Any], Any], moved: Callable[[], int] = lambda: 0,
               expected: Callable[[Problem], bool] = lambda problem: False) -> Any:
-        return self._connection.call(f"{self.url}/{key}".rstrip("/"), self._bucket, request, moved, expected)
+        where = self.url if key.startswith(".probe-") else f"{self.url}/{key}".rstrip("/")
+        return self._connection.call(where, self._bucket, request, moved, expected)
 
     def _name(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
