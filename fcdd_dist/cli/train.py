@@ -41,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="digits, fmnist, cifar10 or folder")
     parser.add_argument("--data", metavar="URL", required=True, help="the data set, a folder or s3://bucket/prefix")
     parser.add_argument("--nominal", metavar="CLASS", required=True, help="the class that is normal, by id or name")
-    parser.add_argument("--storage", metavar="URL", required=True, 
+    parser.add_argument("--storage", metavar="URL", required=True,
                         help="where runs are kept, a folder or s3://bucket/prefix")
     parser.add_argument("--name", metavar="NAME", help="of the run (default: RECIPE-CLASS-sSEED-HASH)")
     parser.add_argument("--exposure", metavar="URL", help="another exposure set than DATA/exposure")
