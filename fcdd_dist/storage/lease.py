@@ -101,8 +101,8 @@ class Lease:
                         say(f"{store.url} is held by {there.holder}: waiting up to {good_for:g} s for it to end")
                     seen, patience = there, time.monotonic() + good_for
                 if there != seen:
-                    raise Conflict(f"{store.url} is in use by {there.holder}: wait for it, stop it, or give another "
-                                   f"--name")
+                    raise Conflict(f"{store.url} is in use by {there.holder}: wait for it, stop it, or choose "
+                                   f"another place")
                 if time.monotonic() < patience:
                     time.sleep(poll)
                     continue
@@ -124,13 +124,25 @@ class Lease:
         if self._lost:
             raise Conflict(self._lost)
 
-    def release(self) -> None:
-        """Gives the lease up if it is still held; the record stays, since it counts the attempts. Idempotent."""
+    def held(self) -> bool:
+        """Whether it is still ours, by what stands in the store now."""
+        there = _read(self._store)
+        return there is not None and there.token == self._record.token
+
+    def release(self, *, forget: bool = False) -> None:
+        """Gives the lease up if it is still held. Idempotent.
+
+        The record stays, since it counts the attempts, or goes with ``forget``, where nothing depends on them.
+        """
         if self._end.is_set():
             return
         self._end.set()
         self._thread.join()
-        if _read(self._store) == self._record:
+        if _read(self._store) != self._record:
+            return
+        if forget:
+            self._store.delete(LEASE)
+        else:
             self._store.write(LEASE, replace(self._record, owner=None).to_json())
 
     def __enter__(self) -> Lease:
