@@ -15,12 +15,14 @@ EXAMPLES = """\
 examples:
   fcdd-dist evaluate runs/fmnist-trouser-s0-0123abcd --data data/fmnist
   fcdd-dist evaluate runs/screws/checkpoints/epoch-000120 --data data/screws --json
+  fcdd-dist evaluate s3://team/runs/screws/best --data s3://team/data/screws
 """
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", metavar="RUN|CHECKPOINT", help="a run's folder, or one of its checkpoints")
-    parser.add_argument("--data", metavar="URL", required=True, help="the data set")
+    parser.add_argument("target", metavar="RUN|CHECKPOINT",
+                        help="a run, or one of its checkpoints: a folder or s3://bucket/prefix")
+    parser.add_argument("--data", metavar="URL", required=True, help="the data set, a folder or s3://bucket/prefix")
     add_json(parser)
 
 

@@ -18,8 +18,9 @@ examples:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", metavar="DIR", default="quickstart",
-                        help="where everything goes (default: quickstart); what is there already is not done again")
+    parser.add_argument("--out", metavar="URL", default="quickstart",
+                        help="where everything goes, a folder or s3://bucket/prefix (default: quickstart); what is "
+                        "there already is not done again")
     parser.add_argument("--digit", metavar="D", type=int, choices=range(10), default=0,
                         help="the digit that is normal, 0 to 9 (default: 0)")
     add_json(parser)

@@ -1,6 +1,6 @@
 """Make a page that shows a run: curves, scores, heatmaps, figures.
 
-Writes report.html, one page that needs nothing beside it, and report.md into the run's folder, from what is there.
+Writes report.html, one page that needs nothing beside it, and report.md into the run, from what is there.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from .options import add_json, place, show
 EXAMPLES = """\
 examples:
   fcdd-dist report runs/fmnist-trouser-s0-0123abcd
+  fcdd-dist report s3://team/runs/screws
 """
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", metavar="RUN", help="a run's folder")
+    parser.add_argument("target", metavar="RUN", help="a run, a folder or s3://bucket/prefix")
     add_json(parser)
 
 

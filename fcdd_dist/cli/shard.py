@@ -22,16 +22,20 @@ examples:
   fcdd-dist shard fmnist --source fashion-mnist --exposure emnist --out data/fmnist
   fcdd-dist shard cifar10 --source cifar-10-batches-py --exposure cifar100 --download --out data/cifar10
   fcdd-dist shard folder --source screws --exposure ~/Pictures --form jpeg95-240-rgb --out data/screws
+  fcdd-dist shard folder --source screws --exposure ~/Pictures --out s3://team/data/screws
   fcdd-dist shard exposure --like fmnist --source other-images --out data/exposure
 """
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="digits, fmnist, cifar10 or folder; or exposure, with --like")
-    parser.add_argument("--source", metavar="PATH", help="the images as you have them (digits need none)")
-    parser.add_argument("--exposure", metavar="PATH", help="images for outlier exposure, not of any class to be found")
+    parser.add_argument("--source", metavar="PATH",
+                        help="the images as you have them, on this machine (digits need none)")
+    parser.add_argument("--exposure", metavar="PATH",
+                        help="images for outlier exposure, on this machine, not of any class to be found")
     parser.add_argument("--like", metavar="RECIPE", help="with `shard exposure`: the recipe that it is for")
-    parser.add_argument("--out", metavar="URL", required=True, help="where the data set goes; must hold none yet")
+    parser.add_argument("--out", metavar="URL", required=True,
+                        help="where the data set goes, a folder or s3://bucket/prefix; must hold none yet")
     parser.add_argument("--classes", metavar="all|A,B", type=names, default=None,
                         help="only these classes (default: all that the source has)")
     parser.add_argument("--exclude", metavar="A,B|FILE", default=None,
@@ -48,6 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from ..data.manifest import EXPOSURE, MANIFEST, load_manifest
     from ..data.shards.write import shard, shard_exposure
+    from ..data.sources import on_this_machine
     from ..experiment import Form
     from ..recipes import recipe
     from ..storage import exists, open_store, probe
@@ -59,14 +64,14 @@ def run(options: argparse.Namespace) -> int:
     console = Console()
     settings = {"form": Form.parse(options.form) if options.form else None, "exclude": _excluded(options.exclude),
                 "allow_bad": options.allow_bad, "download": options.download, "progress": console.live}
-    out, source = open_store(place(options.out)), options.source and place(options.source)
+    source, exposure = (path and str(on_this_machine(place(path))) for path in (options.source, options.exposure))
+    out = open_store(place(options.out))
     if not exists(out, MANIFEST):
         probe(out)
     try:
         if exposure_only:
             manifest = shard_exposure(like, source, out, **settings)
         else:
-            exposure = options.exposure and place(options.exposure)
             classes = None if options.classes in (None, ("all",)) else options.classes
             manifest = shard(like, source, out, exposure=exposure, classes=classes, **settings)
     finally:

@@ -9,7 +9,7 @@ from ..data.manifest import MANIFEST, load_manifest
 from ..data.shards.read import read_shard
 from ..recipes import recipe
 from ..run import Job
-from ..storage import Store, open_store
+from ..storage import Store, exists, open_store
 from .placement import Placement
 from .train import train
 
@@ -19,7 +19,7 @@ Say = Callable[[str], None]
 
 
 def quickstart(out: str, digit: int, say: Say, live: Say | None = None) -> dict:
-    """Shards, trains, evaluates and reports into the folder ``out``; what is there is not done again.
+    """Shards, trains, evaluates and reports into ``out``, a folder or a URL; what is there is not done again.
 
     Returns the run's result, with ``run`` for where it is.
     """
@@ -27,13 +27,13 @@ def quickstart(out: str, digit: int, say: Say, live: Say | None = None) -> dict:
     from ..evaluation.report import write_report
 
     data, run = f"{out}/data", f"{out}/digit-{digit}"
-    if not _has(open_store(data), MANIFEST):
+    if not exists(open_store(data), MANIFEST):
         say(f"writing shards of scikit-learn's digits into {data}")
         shard(_RECIPE, None, open_store(data), progress=live or say)
     _write_pictures(open_store(data), open_store(out))
     job = Job(experiment=recipe(_RECIPE).experiment(str(digit), 0), data=data, run=run)
     result = train(job, Placement(_WORKERS, _WORKERS), None, say, live)
-    if not _has(open_store(run), _REPORT):
+    if not exists(open_store(run), _REPORT):
         say("writing the report")
         write_report(open_store(run))
     return {"run": run, "pictures": f"{out}/{_PICTURES}", **result}
@@ -73,7 +73,3 @@ def _write_pictures(data: Store, out: Store) -> None:
     """One test image a digit as a file, for whoever has no picture at hand: its stored bytes are a PNG."""
     for digit, part in load_manifest(data).splits["test"].items():
         out.write(f"{_PICTURES}/digit-{digit}.png", bytes(read_shard(data, part.shards[0])[0].image))
-
-
-def _has(store: Store, key: str) -> bool:
-    return any(entry.key == key for entry in store.list(key))

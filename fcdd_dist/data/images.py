@@ -35,8 +35,7 @@ def load_image(data: bytes) -> Image.Image:
     """
     if not data:
         raise BadImage("it is empty")
-    if len(data) > MAX_BYTES:
-        raise BadImage(f"it has {len(data) / 1e6:.0f} MB, more than the limit of {MAX_BYTES / 1e6:.0f} MB")
+    check_bytes(len(data))
     kind = _format(data)
     _check_pixels(_webp_size(data) if kind == "WEBP" else None)
     try:
@@ -53,6 +52,12 @@ def load_image(data: bytes) -> Image.Image:
     except Exception as error:  # decoders raise whatever comes to them on damaged bytes
         raise BadImage(f"it is damaged or truncated: {str(error) or type(error).__name__}") from error
     raise BadImage(f"it has {frames} frames or pages; give a file each")
+
+
+def check_bytes(count: int) -> None:
+    """Raises BadImage for more bytes than a file may have."""
+    if count > MAX_BYTES:
+        raise BadImage(f"it has {count / 1e6:.0f} MB, more than the limit of {MAX_BYTES / 1e6:.0f} MB")
 
 
 def to_form(image: Image.Image, form: Form) -> np.ndarray:

@@ -6,23 +6,24 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Literal
 
 import numpy as np
 import torch
+from PIL.Image import Image
 
 from ..data.images import BadImage
-from ..data.sources.folders import printable, read_file
+from ..data.sources.folders import printable
 from ..detector import Detector
 from ..errors import BadInput, Conflict
 from ..model.heatmap_scale import HeatmapScale, heatmap_scale, normalise_heatmap
 from ..storage import Store, open_store
 from .evaluate import load_detector
 from .figures import check_colours, explanation
-from .given import find_images
+from .given import Given, find_images, read_images
 
 SCORES = "scores.csv"
 MARKER = "explanation.json"  # written first; names the files of the explanation
@@ -39,63 +40,68 @@ _REFERENCE = 1000  # images that set the scale of "given", at most
 
 @dataclass(frozen=True)
 class _Seen:
-    path: Path
+    given: Given
     name: str  # of its picture, without the ending
     score: float
     output: torch.Tensor  # (1, u, v)
 
 
-def explain(checkpoint: str, images: list[str], out: str, *, raw: bool = False, colour: str = "jet",
+def explain(checkpoint: str, images: Sequence[str | Given], out: str, *, raw: bool = False, colour: str = "jet",
             scale: Scale = "given", say: Callable[[str], None] = lambda line: None) -> int:
-    """Writes ``scores.csv`` (path, score, label, picture) and a picture an image into the folder ``out``.
+    """Writes ``scores.csv`` (path, score, label, picture) and a picture an image into ``out``, a folder or a URL.
 
-    ``images``: files, folders (searched for images) and globs. ``raw`` writes the upsampled map beside, as a .npy
-    file of float32 in the image's own pixel grid. ``scale``: what is red, see ``Scale``. Images that can't be read are
-    named, and the others go on; returns how many they were. ``label`` is 1 where the score is above the detector's
-    threshold, and empty where it has none.
+    ``images``: files, folders (searched for images) and globs, on this machine or in object storage. ``raw`` writes
+    the upsampled map beside, as a .npy file of float32 in the image's own pixel grid. ``scale``: what is red, see
+    ``Scale``. Images that can't be read are named, and the others go on; returns how many they were. ``label`` is 1
+    where the score is above the detector's threshold, and empty where it has none.
     Raises BadInput where nothing matches or ``out`` holds anything but an earlier explanation, which is replaced.
     """
     check_colours(colour)
     detector, store = load_detector(checkpoint), open_store(out)
-    paths = find_images(images, out)
-    names = _names(paths)
-    _make_room(store, out, paths, [SCORES, *(f"{name}{ending}" for name in names for ending in (".png", ".npy"))])
+    given = find_images(images, out)
+    names = _names(given)
+    _make_room(store, out, given, [SCORES, *(f"{name}{ending}" for name in names for ending in (".png", ".npy"))])
     threshold = detector.threshold.value if detector.threshold else None
     if threshold is None:
         why = detector.threshold.how if detector.threshold else "the checkpoint has none"
         say(f"no threshold, labels stay empty: {why}")
-    kept: list[_Seen] = []
-    for path, name in zip(paths, names, strict=True):
-        try:
-            image = read_file(str(path))
-        except BadImage as error:
-            say(f"left out {printable(str(path))}: {error}")
-            continue
-        # One image at a time: a folder may hold more than memory does, while the net's outputs are small.
+    name_of = dict(zip(given, names, strict=True))
+    kept: dict[Given, _Seen] = {}
+    # One image at a time: a folder may hold more than memory does, while the net's outputs are small.
+    for each, image in _readable(given, say):
         output = detector.outputs_of([image])
-        kept.append(_Seen(path, name, float(detector.objective.score(output)[0]), output[0]))
-    common = _common_scale(detector, kept, scale)
+        kept[each] = _Seen(each, name_of[each], float(detector.objective.score(output)[0]), output[0])
+    common = _common_scale(detector, list(kept.values()), scale)
     rows = []
-    for seen in kept:
+    for each, image in _readable(kept, say):
+        seen = kept[each]
         flagged = None if threshold is None else seen.score > threshold
         verdict = "" if flagged is None else ", flagged" if flagged else ", not flagged"
-        image = read_file(str(seen.path))
         pixels = np.asarray(image) if image.mode == "RGB" else np.asarray(image)[:, :, None]
         map_ = detector.map_in(seen.output, image.size)
         shown = common or heatmap_scale(map_, detector.experiment.heatmap.eta, "this map alone")
         store.write(f"{seen.name}.png", explanation(
             pixels, normalise_heatmap(map_, shown), scale=shown, colormap=colour,
-            caption=f"{printable(seen.path.name)}: score {seen.score:.4g}{verdict}"))
+            caption=f"{printable(each.name)}: score {seen.score:.4g}{verdict}"))
         if raw:
             file = io.BytesIO()
             np.save(file, map_, allow_pickle=False)
             store.write(f"{seen.name}.npy", file.getvalue())
-        rows.append((printable(str(seen.path)), f"{seen.score:.9g}", "" if flagged is None else int(flagged),
+        rows.append((printable(each.where), f"{seen.score:.9g}", "" if flagged is None else int(flagged),
                      f"{seen.name}.png"))
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("path", "score", "label", "picture"), *rows])
     store.write(SCORES, text.getvalue().encode())
-    return len(paths) - len(kept)
+    return len(given) - len(rows)
+
+
+def _readable(images: Iterable[Given], say: Callable[[str], None]) -> Iterator[tuple[Given, Image]]:
+    """Those that can be read, one after another; the others are named."""
+    for given, image in read_images(images):
+        if isinstance(image, BadImage):
+            say(f"left out {printable(given.where)}: {image}")
+        else:
+            yield given, image
 
 
 def _common_scale(detector: Detector, kept: list[_Seen], scale: Scale) -> HeatmapScale | None:
@@ -117,7 +123,7 @@ def _common_scale(detector: Detector, kept: list[_Seen], scale: Scale) -> Heatma
                                     "anomaly at the threshold has that fills a third of an image"})
 
 
-def _make_room(store: Store, out: str, paths: list[Path], planned: list[str]) -> None:
+def _make_room(store: Store, out: str, images: list[Given], planned: list[str]) -> None:
     """Removes an earlier explanation. Its first file says which ones are its own: nothing else is ever removed."""
     there = {entry.key for entry in store.list()}
     try:
@@ -126,20 +132,20 @@ def _make_room(store: Store, out: str, paths: list[Path], planned: list[str]) ->
         own = set()
     if strange := sorted(there - own):
         raise Conflict(f"{out} holds other files, such as {printable(strange[0])}: give an empty folder with --out")
-    for path in paths:
-        if path.resolve().is_relative_to(Path(out).resolve()):
-            raise BadInput(f"{printable(str(path))} lies in {out}, which is about to be written: give another --out")
+    for image in images:
+        if image.lies_in(store.url):
+            raise BadInput(f"{printable(image.where)} lies in {out}, which is about to be written: give another --out")
     for key in sorted(there - {MARKER}):
         store.delete(key)
     store.write(MARKER, json.dumps({"schema_version": 1, "files": planned}).encode())
 
 
-def _names(paths: list[Path]) -> list[str]:
-    """A plain and distinct file name for each path, its own where possible."""
+def _names(images: list[Given]) -> list[str]:
+    """A plain and distinct file name for each image, its own where possible."""
     names: list[str] = []
     taken: set[str] = set()
-    for path in paths:
-        plain = re.sub(r"[^\w.-]+", "_", path.stem).strip(".") or "image"
+    for image in images:
+        plain = re.sub(r"[^\w.-]+", "_", PurePosixPath(image.name).stem).strip(".") or "image"
         name, number = plain, 1
         while name.lower() in taken:
             number += 1

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import tarfile
+import threading
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from fcdd_dist.data.shards.write import shard, shard_exposure
 from fcdd_dist.errors import BadInput, Conflict
 from fcdd_dist.experiment import Form
 from fcdd_dist.storage import FolderStore, MemoryStore
+from fcdd_dist.storage.lease import LEASE, Lease
 
 FORM = Form.parse("png-16-rgb")
 
@@ -112,10 +114,10 @@ def test_the_same_bytes_each_time_wherever_it_is(raw, tmp_path):
 
 
 class Dying:
-    """A store that fails at its n-th write."""
+    """A store that fails at its n-th write, but for those of the lease."""
 
     def __init__(self, store, writes):
-        self.store, self.url, self.left = store, store.url, writes
+        self.store, self.url, self.left, self.lock = store, store.url, writes, threading.Lock()
 
     def __getattr__(self, name):
         return getattr(self.store, name)
@@ -125,17 +127,20 @@ class Dying:
         inner.count = self.count
         return inner
 
-    def count(self):
-        if self.left == 0:
-            raise KeyboardInterrupt
-        self.left -= 1
+    def count(self, key):
+        if key == LEASE:
+            return
+        with self.lock:
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
 
     def write(self, key, data):
-        self.count()
+        self.count(key)
         self.store.write(key, data)
 
     def create(self, key, data):
-        self.count()
+        self.count(key)
         return self.store.create(key, data)
 
 

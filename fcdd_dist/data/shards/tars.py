@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
 
-from ...errors import Conflict
-from ...storage import Store
 from ..manifest import Part, Shard
+from .claim import Claim
 from .spool import Spooled
 from .statistics import Tally
 
@@ -20,12 +18,9 @@ _TAR_BLOCK, _TAR_RECORD = 512, 10240
 class PartWriter:
     """Writes the shards of one class of one split."""
 
-    def __init__(self, store: Store, folder: str, extension: str, pixels: int, standing: Mapping[str, str]) -> None:
-        """``folder``: ``<split>/<class>``; ``pixels``: of an image, a channel.
-
-        ``standing``: sha256 by key of shards that a manifest in ``store`` already names; they are never changed.
-        """
-        self._store, self._folder, self._extension, self._standing = store, folder, extension, standing
+    def __init__(self, claim: Claim, folder: str, extension: str, pixels: int) -> None:
+        """``folder``: ``<split>/<class>``; ``pixels``: of an image, a channel."""
+        self._claim, self._folder, self._extension = claim, folder, extension
         self._tally = Tally(pixels)
         self._shards: list[Shard] = []
         self._begin()
@@ -59,11 +54,7 @@ class PartWriter:
         data = self._file.getvalue()
         key = f"{self._folder}/{len(self._shards):06d}.tar"
         sha256 = hashlib.sha256(data).hexdigest()
-        if key not in self._standing:
-            self._store.write(key, data)
-        elif self._standing[key] != sha256:
-            raise Conflict(f"{self._store.url} is a data set of other images or settings: delete it, or choose "
-                           f"another place")
+        self._claim.put(key, data, sha256)
         self._shards.append(Shard(key=key, samples=self._samples, bytes=len(data), sha256=sha256))
 
 

@@ -6,17 +6,19 @@ Memory is flat, and the result is the same bytes each time: a sharding that was 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ...errors import BadInput, Conflict, NotFound, nearest
+from ...errors import BadInput, nearest
 from ...experiment import Form
 from ...recipes import recipe as find_recipe
-from ...storage import Store
-from ..manifest import EXPOSURE, MANIFEST, ClassName, Manifest, Part, load_manifest
+from ...storage import Store, exists
+from ..manifest import EXPOSURE, MANIFEST, ClassName, Manifest, Part
 from ..sources import BUNDLED, TRAIN_AND_TEST, Source, open_exposure, open_source
-from ..sources.source import slug
+from ..sources.source import RawSplit, slug
+from .claim import Claim, refuse_standing
 from .spool import Spool, exposure_target, nominal_target, set_aside
 from .writing import Progress, Writing, versions
 
@@ -29,10 +31,10 @@ def shard(recipe: str, source: str | None, out: Store, *, exposure: str | None =
     ``exposure``: a folder of images for outlier exposure, which become the data set's default exposure set without
     the classes in ``exclude``; bundled data bring their own. ``classes``: ids or names, all if None. ``allow_bad``:
     how many images of a split may be left out; max(3, 0.1 %) if None. Raises BadInput, before anything is written
-    where that can be known, and Conflict where ``out`` is a data set already.
+    where that can be known, and Conflict where ``out`` is a data set already, or somebody else is writing one there.
     """
     form = form or find_recipe(recipe).form
-    _refuse_standing(out)
+    refuse_standing(out)
     if source and exposure and Path(source).exists() and Path(exposure).exists():
         ours, others = Path(source).resolve(), Path(exposure).resolve()
         if ours == others or ours in others.parents or others in ours.parents:
@@ -40,16 +42,36 @@ def shard(recipe: str, source: str | None, out: Store, *, exposure: str | None =
                            f"class")
     nominal = open_source(source, recipe, download=download)
     chosen = _choose(nominal, classes)
-    beside = out.at(EXPOSURE)
+    beside, outliers = out.at(EXPOSURE), None
     if exposure is not None or recipe in BUNDLED:
-        outliers = open_exposure(exposure, recipe, download=download)
-        _write_exposure(recipe, outliers, beside, form, tuple(exclude), allow_bad, progress, _standing(beside))
+        outliers = _Outliers.of(open_exposure(exposure, recipe, download=download), exclude)
     elif tuple(exclude):
         raise BadInput("exclude names classes of exposure images: give a folder of these, too (--exposure PATH)")
-    elif recipe == "folder" and _standing(beside) is None:
+    elif recipe == "folder" and not exists(beside, MANIFEST):
         raise BadInput("a folder of one's own needs exposure images (--exposure PATH): without any anomalies the best "
                        "detector is one that calls everything normal")
-    writing = Writing(out, form, allow_bad, progress, {})
+    say = progress or _silent
+    with Claim(out, say) as claim:
+        if outliers is not None:
+            with Claim(beside, say, standing=True) as inner:  # a killed sharding, or somebody, may have left it
+                _write_exposure(recipe, outliers, inner, form, allow_bad, say)
+        return _write_nominal(recipe, nominal, chosen, claim, form, allow_bad, say)
+
+
+def shard_exposure(like: str, source: str | None, out: Store, *, exclude: Iterable[str] = (), form: Form | None = None,
+                   allow_bad: int | None = None, download: bool = False, progress: Progress | None = None) -> Manifest:
+    """Writes an exposure set by itself, in the form of the recipe ``like``; its manifest. Raises as ``shard`` does."""
+    form = form or find_recipe(like).form
+    refuse_standing(out)
+    outliers = _Outliers.of(open_exposure(source, like, download=download), exclude)
+    say = progress or _silent
+    with Claim(out, say) as claim:
+        return _write_exposure(like, outliers, claim, form, allow_bad, say)
+
+
+def _write_nominal(recipe: str, nominal: Source, chosen: list[str], claim: Claim, form: Form, allow_bad: int | None,
+                   say: Progress) -> Manifest:
+    writing = Writing(claim, form, allow_bad)
     splits: dict[str, dict[str, Part]] = {"train": {}, "holdout": {}, "test": {}}
     totals = {split: sum(_count(nominal, split, class_id) for class_id in chosen) for split in TRAIN_AND_TEST}
     for class_id in chosen:
@@ -59,37 +81,42 @@ def shard(recipe: str, source: str | None, out: Store, *, exposure: str | None =
                 if split == "train" and found and not len(spool):
                     raise BadInput(f"{nominal.where}: class {class_id!r} has no train image that can be used")
                 if found:
-                    writing.say(f"{split}/{class_id}: {len(spool):,} images")
+                    say(f"{split}/{class_id}: {len(spool):,} images")
                 held = set_aside(spool, nominal_target(len(spool)) if split == "train" else 0)
                 for name, where in ((split, ~held), ("holdout", held)):
                     part = writing.part(spool, np.flatnonzero(where), name, class_id, range(len(spool)))
                     if part is not None:
                         splits[name][class_id] = part
     present = [c for c in chosen if any(c in parts for parts in splits.values())]
-    return writing.commit(Manifest(
+    return claim.commit(Manifest(
         kind="nominal", recipe=recipe, form=form, splits={split: parts for split, parts in splits.items() if parts},
         classes=tuple(ClassName(id=c, name=nominal.classes[c]) for c in present),
         left_out=tuple(writing.left_out), content=writing.content, versions=versions()))
 
 
-def shard_exposure(like: str, source: str | None, out: Store, *, exclude: Iterable[str] = (), form: Form | None = None,
-                   allow_bad: int | None = None, download: bool = False, progress: Progress | None = None) -> Manifest:
-    """Writes an exposure set by itself, in the form of the recipe ``like``; its manifest. Raises as ``shard`` does."""
-    form = form or find_recipe(like).form
-    _refuse_standing(out)
-    outliers = open_exposure(source, like, download=download)
-    return _write_exposure(like, outliers, out, form, tuple(exclude), allow_bad, progress, None)
+@dataclass(frozen=True)
+class _Outliers:
+    """What of a source becomes an exposure set: the training images, or test ones if all are."""
 
+    source: Source
+    excluded: frozenset[str]  # class ids
+    split: RawSplit
 
-def _write_exposure(like: str, source: Source, out: Store, form: Form, exclude: tuple[str, ...],
-                    allow_bad: int | None, progress: Progress | None, standing: Manifest | None) -> Manifest:
-    """One class, shuffled: in the order of the hashes of the pixels. The training images, or test ones if all are."""
-    excluded = _excluded(source, exclude)
-    used = [class_id for class_id in source.classes if class_id not in excluded]
-    split = next((split for split in TRAIN_AND_TEST if any(_count(source, split, c) for c in used)), None)
-    if split is None:
+    @classmethod
+    def of(cls, source: Source, exclude: Iterable[str]) -> _Outliers:
+        excluded = frozenset(_find_class(source, name) for name in exclude)
+        for split in TRAIN_AND_TEST:
+            if any(_count(source, split, c) for c in source.classes if c not in excluded):
+                return cls(source, excluded, split)
         raise BadInput(f"{source.where} has no exposure images" + (" besides the excluded ones" if excluded else ""))
-    writing = Writing(out, form, allow_bad, progress, _sums(standing))
+
+
+def _write_exposure(like: str, outliers: _Outliers, claim: Claim, form: Form, allow_bad: int | None, say: Progress
+                    ) -> Manifest:
+    """One class, shuffled: in the order of the hashes of the pixels."""
+    source, split = outliers.source, outliers.split
+    used = [class_id for class_id in source.classes if class_id not in outliers.excluded]
+    writing = Writing(claim, form, allow_bad)
     splits: dict[str, dict[str, Part]] = {}
     with Spool(form.channels) as spool:
         total = sum(_count(source, split, c) for c in used)
@@ -98,7 +125,7 @@ def _write_exposure(like: str, source: Source, out: Store, form: Form, exclude: 
             done += writing.fill(spool, source.items(split, class_id), EXPOSURE, class_id, total)
             if 10 * done // total > said:  # there may be thousands of classes
                 said = 10 * done // total
-                writing.say(f"exposure: {done:,} of {total:,} images")
+                say(f"exposure: {done:,} of {total:,} images")
         if not len(spool):
             raise BadInput(f"{source.where} has no exposure image that can be used")
         order, _ = spool.by_digest()
@@ -109,9 +136,9 @@ def _write_exposure(like: str, source: Source, out: Store, form: Form, exclude: 
             part = writing.part(spool, order[where[order]], name, EXPOSURE, numbers)
             if part is not None:
                 splits[name] = {EXPOSURE: part}
-    return writing.commit(Manifest(
+    return claim.commit(Manifest(
         kind="exposure", recipe=like, form=form, classes=(ClassName(id=EXPOSURE, name=EXPOSURE),), splits=splits,
-        left_out=tuple(writing.left_out), excluded=tuple(sorted(excluded)), content=writing.content,
+        left_out=tuple(writing.left_out), excluded=tuple(sorted(outliers.excluded)), content=writing.content,
         versions=versions()))
 
 
@@ -127,10 +154,6 @@ def _choose(source: Source, classes: Iterable[str] | None) -> list[str]:
     return chosen
 
 
-def _excluded(source: Source, exclude: tuple[str, ...]) -> set[str]:
-    return {_find_class(source, name) for name in exclude}
-
-
 def _find_class(source: Source, name: str) -> str:
     for class_id, display in source.classes.items():
         if name in (class_id, display) or slug(name) == class_id:
@@ -144,24 +167,5 @@ def _count(source: Source, split: str, class_id: str) -> int:
     return sum(1 for _ in source.items(split, class_id))
 
 
-def _refuse_standing(out: Store) -> None:
-    if _has_manifest(out):
-        raise Conflict(f"{out.url} is a data set already: choose another place, or delete it first")
-
-
-def _standing(store: Store) -> Manifest | None:
-    """An exposure set that a killed sharding, or somebody, has left there; what it names is never changed."""
-    return load_manifest(store) if _has_manifest(store) else None
-
-
-def _sums(manifest: Manifest | None) -> dict[str, str]:
-    return {} if manifest is None else {shard.key: shard.sha256 for parts in manifest.splits.values()
-                                        for part in parts.values() for shard in part.shards}
-
-
-def _has_manifest(store: Store) -> bool:
-    try:
-        store.size(MANIFEST)
-    except NotFound:
-        return False
-    return True
+def _silent(line: str) -> None:
+    pass

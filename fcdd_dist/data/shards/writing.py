@@ -1,22 +1,22 @@
-"""One run of sharding: images in, shards and at last the manifest out, and the account of what was left out."""
+"""Images in, shards out, and the account of what was left out."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 
 import numpy as np
 from PIL import features
 
 from ... import __version__
-from ...errors import BadInput, Conflict
+from ...errors import BadInput
 from ...experiment import Form
-from ...storage import Store
 from ..images import BadImage, decode_stored, encode, to_form
-from ..manifest import MANIFEST, LeftOut, Manifest, Part
+from ..manifest import LeftOut, Part
 from ..sources import Item
+from .claim import Claim
 from .spool import Spool, Spooled
 from .statistics import measure
 from .tars import PartWriter
@@ -28,11 +28,8 @@ _SHOWN = 3  # bad images that a message names
 class Writing:
     """What a sharding keeps account of."""
 
-    def __init__(self, store: Store, form: Form, allow_bad: int | None, progress: Progress | None,
-                 standing: Mapping[str, str]) -> None:
-        self._store, self._form, self._allow_bad = store, form, allow_bad
-        self.say = progress or (lambda line: None)
-        self._standing = standing
+    def __init__(self, claim: Claim, form: Form, allow_bad: int | None) -> None:
+        self._claim, self._form, self._allow_bad = claim, form, allow_bad
         self._content = 0
         self.left_out: list[LeftOut] = []
 
@@ -63,8 +60,7 @@ class Writing:
     def part(self, spool: Spool, numbers: np.ndarray, split: str, class_id: str, key_numbers: Iterable[int]
              ) -> Part | None:
         """Writes the samples ``numbers`` in this order; ``key_numbers[i]`` stands in the key of sample i."""
-        writer = PartWriter(self._store, f"{split}/{class_id}", self._form.extension, self._form.side**2,
-                            self._standing)
+        writer = PartWriter(self._claim, f"{split}/{class_id}", self._form.extension, self._form.side**2)
         role = f"{split}/{class_id}\0".encode()
         for number in numbers.tolist():
             sample = spool.get(number)
@@ -72,13 +68,6 @@ class Writing:
             self._content += int.from_bytes(hashlib.sha256(role + sample.digest).digest())
         self._content %= 1 << 256
         return writer.close()
-
-    def commit(self, manifest: Manifest) -> Manifest:
-        """The manifest is written last, and only where none is. Raises Conflict where another one is."""
-        data = manifest.to_json().encode()
-        if not self._store.create(MANIFEST, data) and self._store.read(MANIFEST) != data:
-            raise Conflict(f"{self._store.url} has become another data set meanwhile: choose another place")
-        return manifest
 
     def _check_bad(self, split: str, total: int) -> None:
         bad = [entry for entry in self.left_out if entry.split == split]

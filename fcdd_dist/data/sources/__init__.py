@@ -16,7 +16,8 @@ from . import cifar, digits, folders, idx
 from .download import download as fetch
 from .source import TRAIN_AND_TEST, Item, Source
 
-__all__ = ["BUNDLED", "SOURCES", "TRAIN_AND_TEST", "Item", "Layout", "Source", "open_exposure", "open_source"]
+__all__ = ["BUNDLED", "SOURCES", "TRAIN_AND_TEST", "Item", "Layout", "Source", "on_this_machine", "open_exposure",
+           "open_source"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,15 @@ BUNDLED: dict[str, tuple[Callable[[], Source], Callable[[], Source]]] = {
 }
 
 
+def on_this_machine(path: str) -> Path:
+    """``path`` made absolute. Raises BadInput for a URL of object storage: an image a request would take for ever."""
+    place = absolute(path)
+    if "://" in place:
+        raise BadInput(f"{path}: images to be sharded are read from this machine; copy them into a folder here first, "
+                       f"and give that")
+    return Path(place)
+
+
 def open_source(path: str | None, recipe_name: str, *, download: bool = False) -> Source:
     """The nominal images of a recipe in the folder ``path``; None for data that are bundled.
 
@@ -76,7 +86,7 @@ def open_exposure(path: str | None, like: str, *, download: bool = False) -> Sou
 
 def _open(path: str, recipe_name: str, layouts: Mapping[str, Layout], known: Mapping[str, str], download: bool,
           *, exposure: bool) -> Source:
-    folder = Path(absolute(path))
+    folder = on_this_machine(path)
     if folder.is_dir():
         for layout in layouts.values():
             if layout.detect(folder):

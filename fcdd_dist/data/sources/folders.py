@@ -55,7 +55,7 @@ def open_classes(path: Path, known: Mapping[str, str]) -> FolderSource:
     classes: dict[str, str] = {}
     files: dict[RawSplit, dict[str, list[str]]] = {}
     for split, folder in folders.items():
-        if loose := [name for name in _names(path / folder) if Path(name).suffix.lower() in EXTENSIONS
+        if loose := [name for name in _names(path / folder) if is_image(name)
                      and not name.startswith(".") and not (path / folder / name).is_dir()]:
             raise BadInput(f"{path / folder} has images outside of its folders, such as {printable(loose[0])}: put "
                            f"them into the folder of their class")
@@ -98,12 +98,21 @@ def open_images(path: Path, known: Mapping[str, str]) -> FolderSource:
 
 def read_file(path: str) -> Image.Image:
     """Raises BadImage where the file can't be read or is no image."""
+    return load_image(read_bytes(path))
+
+
+def read_bytes(path: str) -> bytes:
+    """Of a file, up to one more than an image may have. Raises BadImage where it can't be read."""
     try:
         with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise BadImage(f"it can't be read: {error.strerror}") from None
-    return load_image(data)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name counts as an image."""
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
 def find_images(root: Path, folder: str) -> list[str]:
@@ -126,7 +135,7 @@ def _walk(root: str, folder: str, above: tuple[str, ...]) -> Iterator[str]:
         if os.path.isdir(full):
             if os.path.realpath(full) not in above:
                 yield from _walk(root, relative, above)
-        elif os.path.splitext(name)[1].lower() in EXTENSIONS and (os.path.isfile(full) or os.path.islink(full)):
+        elif is_image(name) and (os.path.isfile(full) or os.path.islink(full)):
             yield relative  # a broken link counts: reading it gives the reason
 
 
