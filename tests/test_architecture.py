@@ -19,7 +19,7 @@ FLOORS = [  # rooms on one floor do not see each other
     {"detector", "stream"},
     {"training", "evaluation"},
     {"run"},
-    {"cluster"},
+    {"cluster", "inventory"},
     {"cli"},
 ]
 # experiment, world and chance may use errors, which uses nothing.

@@ -1,0 +1,189 @@
+"""What the small records of places say, read leniently: one that is damaged is told of, and never stops a listing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from .. import checkpoint
+from ..checkpoint import Record
+from ..data.manifest import EXPOSURE, Manifest, load_manifest
+from ..errors import BadInput, Damaged, NotFound
+from ..run.job import RESULT
+from ..storage import Store
+from .survey import Place, Survey
+
+_THREADS = 16  # small records are all waiting
+_T, _R = TypeVar("_T"), TypeVar("_R")
+
+
+@dataclass
+class Facts:
+    """Of one place, for a line of ``ls``. What is not known is None."""
+
+    place: Place
+    bytes: int
+    modified: float | None
+    damaged: str | None = None  # why its record can't be read
+    class_name: str | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    auroc: float | None = None
+    holdout_loss: float | None = None
+    step: int = 0  # of a checkpoint that was taken in the middle of an epoch
+    missing: str | None = None  # what makes a checkpoint or data set incomplete
+    recipe: str | None = None
+    classes: int | None = None
+    images: int | None = None
+    exposure: int | None = None  # images of the exposure set within
+    runs: list[Facts] = field(default_factory=list)  # of a sweep
+
+
+def facts_of(store: Store, found: Survey) -> list[Facts]:
+    """Of all places but exposure sets within data sets and checkpoints within runs; the records read in parallel."""
+    places = [place for place in found.all() if not _within(place)]
+    by_prefix = {one.place.prefix: one for one in in_parallel(lambda place: facts(store, place), places)}
+    for one in by_prefix.values():
+        if one.place.kind == "sweep":
+            one.runs = [by_prefix[place.prefix] for place in one.place.walk() if place.kind == "run"]
+    return list(by_prefix.values())
+
+
+def facts(store: Store, place: Place) -> Facts:
+    """Of one place. Reads its record, and of a run the result, too."""
+    entries = place.entries
+    out = Facts(place, sum(entry.size for entry in entries), max((entry.modified for entry in entries), default=None))
+    try:
+        _READERS[place.kind](place.at(store), place, out)
+    except (Damaged, BadInput) as error:
+        out.damaged = str(error)
+    return out
+
+
+def in_parallel(function: Callable[[_T], _R], values: Iterable[_T]) -> list[_R]:
+    """``function`` of each of the ``values``, in their order."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(function, values))
+
+
+def incomplete(place: Place, record: Record) -> str | None:
+    """What is wrong with a checkpoint by the sizes of its files; None where nothing is."""
+    for file, expected in record.files.items():
+        entry = place.own.get(file)
+        if entry is None:
+            return f"{file} is missing"
+        if entry.size != expected.bytes:
+            return f"{file} has {entry.size} bytes and should have {expected.bytes}"
+    return None
+
+
+def missing_shards(place: Place, manifest: Manifest) -> str | None:
+    """What is wrong with a data set by the sizes of its shards; None where nothing is."""
+    wrong = [shard.key for parts in manifest.splits.values() for part in parts.values() for shard in part.shards
+             if shard.key not in place.own or place.own[shard.key].size != shard.bytes]
+    return f"{len(wrong)} shards are missing or of another size, such as {wrong[0]}" if wrong else None
+
+
+def read_json(store: Store, key: str) -> dict[str, Any]:
+    """A record as it is. Raises NotFound, and Damaged where it is no JSON object."""
+    try:
+        tree = json.loads(store.read(key))
+    except ValueError as error:
+        raise Damaged(f"{store.url}/{key} is damaged: it is no JSON ({error})") from None
+    if not isinstance(tree, dict):
+        raise Damaged(f"{store.url}/{key} is damaged: it holds no JSON object")
+    return tree
+
+
+def _run(store: Store, place: Place, out: Facts) -> None:
+    tree = read_json(store, place.record)
+    experiment = _typed(tree, "experiment", dict) or {}
+    out.class_name, out.epochs = _typed(tree, "class_name", str), _typed(experiment, "epochs", int)
+    out.recipe = _typed(_typed(experiment, "data", dict) or {}, "recipe", str)
+    if out.class_name is None or out.epochs is None:
+        raise Damaged(f"{store.url}/{place.record} is damaged: it tells no class or no epochs")
+    whole = [place.base for place in place.checkpoints if place.has_record]
+    if whole:
+        out.epoch = checkpoint.position(whole[-1]).epoch
+    if RESULT in place.own:
+        try:
+            result = read_json(store, RESULT)
+        except NotFound:  # replaced just now
+            return
+        out.auroc = _typed(result, "auroc", float)
+        out.epoch = max(_typed(result, "epochs", int) or 0, out.epoch or 0)
+
+
+def _sweep(store: Store, place: Place, out: Facts) -> None:
+    read_json(store, place.record)
+
+
+def _data_set(store: Store, place: Place, out: Facts) -> None:
+    manifest = load_manifest(store)
+    out.recipe, out.classes, out.missing = manifest.recipe, len(manifest.classes), missing_shards(place, manifest)
+    out.images = _images(manifest)
+    if manifest.kind == EXPOSURE:
+        out.class_name = EXPOSURE
+    for inner in place.inner:
+        if inner.base == EXPOSURE and inner.kind == "data set":
+            out.exposure = _images(load_manifest(store.at(EXPOSURE)))
+
+
+def _checkpoint(store: Store, place: Place, out: Facts) -> None:
+    cursor = checkpoint.position(place.base)
+    if cursor:
+        out.epoch, out.step = cursor.epoch, cursor.step
+    if not place.has_record:
+        out.missing = f"no {place.record}"
+        return
+    record = checkpoint.read_record(store)
+    out.epoch, out.step, out.class_name = record.cursor.epoch, record.cursor.step, record.class_name
+    out.epochs, out.recipe = record.experiment.epochs, record.experiment.data.recipe
+    out.missing = incomplete(place, record)
+    if record.history and not out.step:
+        out.holdout_loss = _typed(record.history[-1], "holdout_loss", float)
+
+
+_READERS = {"run": _run, "sweep": _sweep, "data set": _data_set, "checkpoint": _checkpoint}
+
+
+def _within(place: Place) -> bool:
+    """Whether a line of another place speaks for this one."""
+    outer = place.outer.kind if place.outer else None
+    return (place.kind, outer) in (("checkpoint", "run"), ("data set", "data set"))
+
+
+def _images(manifest: Manifest) -> int:
+    return sum(part.samples for parts in manifest.splits.values() for part in parts.values())
+
+
+def _typed(tree: dict, key: str, kind: type[_R]) -> _R | None:
+    value = tree.get(key)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value if isinstance(value, kind) else None
+
+
+def age(seconds: float) -> str:
+    """How long ago, for a person."""
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size or (size == 60 and seconds >= 60):
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"
+
+
+def amount(size: float) -> str:
+    """Bytes for a person, in decimal units."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < (1000 if unit == "bytes" else 999.5):
+            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 99.5 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def day(moment: float | None) -> str:
+    return "" if moment is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))

@@ -1,0 +1,155 @@
+"""``fcdd-dist ls``: what there is under a URL, as lines and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import NotFound
+from ..storage import open_store
+from .facts import Facts, amount, day, facts, facts_of, in_parallel
+from .survey import Kind, survey
+
+_WIDEST_NAME = 44  # that the columns beside it give way to; longer names stand out of theirs
+
+
+@dataclass
+class Found:
+    """What there is under ``url``; where that is a run (``run``), ``places`` are its checkpoints."""
+
+    url: str
+    places: list[Facts]
+    run: Facts | None = None
+    last: str | None = None  # names of checkpoints
+    best: str | None = None
+
+    def as_json(self) -> dict:
+        found = {"url": self.url, "places": [_json(one) for one in self.places]}
+        return found | ({"run": _json(self.run), "last": self.last, "best": self.best} if self.run else {})
+
+
+def look(url: str) -> Found:
+    """Lists ``url`` once and reads the small records. Raises NotFound where there is nothing of ours."""
+    store = open_store(url)
+    found = survey(store.list())
+    if not any(True for _ in found.all()):
+        count = len(found.others)
+        raise NotFound(f"{store.url} holds no run, sweep, checkpoint or data set"
+                       + (f" among its {count:,} objects" if count else ": there is nothing there"))
+    if found.root is None or found.root.kind != "run":
+        return Found(store.url, facts_of(store, found))
+    run = found.root
+    checkpoints = in_parallel(lambda place: facts(store, place), run.checkpoints)
+    whole = [one for one in checkpoints if not one.missing and not one.damaged]
+    losses = {one.place.base: one.holdout_loss for one in whole if one.holdout_loss is not None}
+    return Found(store.url, checkpoints, facts(store, run), last=whole[-1].place.base if whole else None,
+                 best=min(losses, key=losses.get, default=None))
+
+
+def lines(found: Found) -> list[str]:
+    """For a person, in groups."""
+    if found.run is not None:
+        return _of_run(found)
+    out: list[str] = []
+    for kind, title, columns in _GROUPS:
+        group = [one for one in found.places if one.place.kind == kind]
+        if group:
+            out += [*([""] if out else []), f"{title} ({len(group):,})",
+                    *_table([name for name, *_ in columns], [[cell(one) for _, cell in columns] for one in group])]
+            out += _notes(group)
+    return out
+
+
+def _of_run(found: Found) -> list[str]:
+    run = found.run
+    out = [f"run {found.url}", "  " + "  ".join(part for part in (
+        run.recipe and f"{run.recipe},", run.class_name and f"class {run.class_name},",
+        f"epoch {_epochs(run)}," if run.epochs else "", f"AUROC {_auroc(run) or 'not known yet'},",
+        f"{amount(run.bytes)},", day(run.modified)) if part).replace("  ", " ").lstrip()]
+    out += _notes([run])
+    if not found.places:
+        return [*out, "", "no checkpoint yet"]
+
+    def state(one: Facts) -> str:
+        marks = [mark for mark, name in (("last", found.last), ("best", found.best)) if name == one.place.base]
+        return "damaged" if one.damaged else "incomplete" if one.missing else " ".join(["complete", *marks])
+
+    rows = [[one.place.base, _epochs(one), _loss(one), amount(one.bytes), day(one.modified), state(one)]
+            for one in found.places]
+    out += ["", f"checkpoints ({len(rows):,})",
+            *_table(["name", "epoch", "hold-out loss", "size", "date", "state"], rows)]
+    return out + _notes(found.places)
+
+
+def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
+    """Aligned: numbers to the right, as their titles tell."""
+    widths = [max(len(cell) for cell in column) for column in zip(titles, *rows, strict=True)]
+    widths[0] = min(widths[0], _WIDEST_NAME)
+    rights = {"epoch", "AUROC", "size", "images", "exposure", "classes", "runs", "best AUROC", "hold-out loss"}
+
+    def line(cells: list[str]) -> str:
+        return "  " + "  ".join(cell.rjust(width) if title in rights else cell.ljust(width)
+                                for title, cell, width in zip(titles, cells, widths, strict=True)).rstrip()
+
+    return [line(titles), *(line(row) for row in rows)]
+
+
+def _notes(group: list[Facts]) -> list[str]:
+    return [f"  ! {one.place.name or '.'}: {one.damaged or one.missing}" for one in group if one.damaged or one.missing]
+
+
+def _name(one: Facts) -> str:
+    return one.place.name or "."
+
+
+def _class(one: Facts) -> str:
+    return "damaged" if one.damaged else _short(one.class_name or "")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 16 else text[:15] + "…"
+
+
+def _epochs(one: Facts) -> str:
+    if one.epochs is None and one.epoch is None:
+        return ""
+    step = f" +{one.step}" if one.step else ""
+    return f"{one.epoch or 0}{step}" + (f"/{one.epochs}" if one.epochs is not None else "")
+
+
+def _auroc(one: Facts) -> str:
+    return "" if one.auroc is None else f"{one.auroc:.4f}"
+
+
+def _loss(one: Facts) -> str:
+    return "" if one.holdout_loss is None else f"{one.holdout_loss:.4g}"
+
+
+def _best(one: Facts) -> str:
+    known = [run.auroc for run in one.runs if run.auroc is not None]
+    return f"{max(known):.4f}" if known else ""
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+_SIZE = ("size", lambda one: amount(one.bytes))
+_DATE = ("date", lambda one: day(one.modified))
+_GROUPS: list[tuple[Kind, str, list]] = [
+    ("sweep", "sweeps", [("name", _name), ("runs", lambda one: "damaged" if one.damaged else _number(len(one.runs))),
+                         ("best AUROC", _best), _SIZE, _DATE]),
+    ("run", "runs", [("name", _name), ("class", _class), ("epoch", _epochs), ("AUROC", _auroc), _SIZE, _DATE]),
+    ("checkpoint", "checkpoints", [("name", _name), ("class", lambda one: "incomplete" if one.missing else _class(one)),
+                                   ("epoch", _epochs), ("hold-out loss", _loss), _SIZE, _DATE]),
+    ("data set", "data sets", [
+        ("name", _name), ("recipe", lambda one: "damaged" if one.damaged else one.recipe or ""),
+        ("classes", lambda one: one.class_name or _number(one.classes)), ("images", lambda one: _number(one.images)),
+        ("exposure", lambda one: _number(one.exposure)), _SIZE, _DATE]),
+]
+
+
+def _json(one: Facts) -> dict:
+    values = {name: getattr(one, name) for name in ("class_name", "recipe", "epoch", "step", "epochs", "auroc",
+                                                    "holdout_loss", "classes", "images", "exposure")}
+    return {"name": one.place.name, "kind": one.place.kind, **{k: v for k, v in values.items() if v is not None},
+            "bytes": one.bytes, "modified": one.modified, "damaged": one.damaged, "incomplete": one.missing}
