@@ -23,6 +23,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
 import pytest
 from botocore.config import Config
 
@@ -79,12 +80,21 @@ class S3Server:
         self.kill()
         self.start()
 
-    def client(self, access_key: str | None = None, secret_key: str | None = None, **settings: object):
-        """A plain boto3 client that looks at no environment and retries nothing."""
+    def client(self, access_key: str | None = None, secret_key: str | None = None, endpoint: str | None = None,
+               **settings: object):
+        """A plain boto3 client with the rights of ``access_key`` (default: all); ``settings`` are of botocore's Config.
+
+        It takes nothing from the environment, whatever a test has put there, and retries nothing.
+        """
+        nowhere = {name: (None, None, default, convert)
+                   for name, (_, _, default, convert) in botocore.session.Session.SESSION_VARIABLES.items()}
+        nowhere |= dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
         session = boto3.session.Session(access_key or self.access_key, secret_key or self.secret_key,
+                                        botocore_session=botocore.session.Session(session_vars=nowhere),
                                         region_name=REGION)
-        plain = {"retries": {"total_max_attempts": 1}, "s3": {"addressing_style": "path"}, "max_pool_connections": 50}
-        return session.client("s3", endpoint_url=self.endpoint, config=Config(**plain | settings))
+        plain = {"retries": {"total_max_attempts": 1}, "s3": {"addressing_style": "path"}, "max_pool_connections": 50,
+                 "proxies": {}}
+        return session.client("s3", endpoint_url=endpoint or self.endpoint, config=Config(**plain | settings))
 
     def close(self) -> None:
         self._script("down")
@@ -139,7 +149,7 @@ class Bucket:
     def get(self, key: str) -> bytes:
         return self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
 
-    def keys(self, prefix: str = "") -> list[str]:
+    def list(self, prefix: str = "") -> list[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
@@ -153,7 +163,7 @@ class Bucket:
         self.server.start()
         for key, upload in self.uploads():
             self.client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload)
-        keys = self.keys()
+        keys = self.list()
         for begin in range(0, len(keys), 1000):
             self.client.delete_objects(Bucket=self.name, Delete={
                 "Objects": [{"Key": key} for key in keys[begin:begin + 1000]], "Quiet": True})

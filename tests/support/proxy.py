@@ -51,6 +51,8 @@ class Rule:
     code: str = "SlowDown"
     retry_after: int | None = None  # seconds, as the answer's header
     upload_reset_at: int | None = None  # N bytes of the request's body go on, then both sides are reset
+    upload_flip_at: int | None = None  # byte N of the request's body is inverted
+    drop_header: str | None = None  # the server does not see it; one that is signed can't be dropped unnoticed
     # between the server and the client
     drop_response: bool = False  # the server does it, and the client is reset instead of told so
     delay: float = 0  # seconds, before the first byte of the response
@@ -94,11 +96,13 @@ class Request:
 
 
 class FaultProxy:
-    """``endpoint`` is its URL, ``log`` the list of requests in the order in which they came."""
+    """``endpoint`` is its URL, ``log`` the list of requests in the order in which they came, ``connections`` the number
+    of connections that clients made."""
 
     def __init__(self, upstream_host: str, upstream_port: int) -> None:
         self.upstream = (upstream_host, upstream_port)
         self.log: list[Request] = []
+        self.connections = 0
         self.delay = 0.0
         self.closing = threading.Event()
         self._rules: list[Rule] = []
@@ -163,6 +167,7 @@ class FaultProxy:
                 return
             thread = threading.Thread(target=self._serve, args=(client,), name="proxy connection", daemon=True)
             with self._lock:
+                self.connections += 1
                 self._sockets.add(client)
                 self._threads.add(thread)
             thread.start()
@@ -246,15 +251,18 @@ class _Connection:
 
     def _upload(self, request: Request, rule: Rule) -> tuple[bool, bytes]:
         """Passes the request on; whether its body was wanted, and the head of the final response."""
-        self.upstream.socket.sendall(request.head)
+        head = request.head
+        if rule.drop_header is not None:
+            head = re.sub(rb"(?im)^%s:[^\r]*\r\n" % re.escape(rule.drop_header.encode()), b"", head)
+        self.upstream.socket.sendall(head)
         if rule.upload_reset_at == 0:
             self.upstream.drain()
             raise _Over(reset=True)
         if request.headers.get("expect", "").lower() == "100-continue" and not self.client.rest and (
                 self.client.socket not in _readable(self.upstream.socket, self.client.socket)):
             head = self._final_head(stop_at_100=True)
-            if head is not None:
-                return False, head
+            if head is not None:  # refused unseen; whether the client sends its body all the same is its choice
+                return request.headers.get("content-length") == "0", head
         for piece, payload in self._request_body(request):
             room = None if rule.upload_reset_at is None else rule.upload_reset_at - request.received
             if payload and room is not None and room < len(piece):
@@ -262,6 +270,9 @@ class _Connection:
                 self.upstream.socket.sendall(piece[:room])
                 self.upstream.drain()
                 raise _Over(reset=True)
+            place = -1 if rule.upload_flip_at is None else rule.upload_flip_at - request.received
+            if payload and 0 <= place < len(piece):
+                piece[place] ^= 0xFF
             request.received += len(piece) if payload else 0
             try:
                 self.upstream.socket.sendall(piece)
