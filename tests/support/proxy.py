@@ -52,7 +52,6 @@ class Rule:
     retry_after: int | None = None  # seconds, as the answer's header
     upload_reset_at: int | None = None  # N bytes of the request's body go on, then both sides are reset
     upload_flip_at: int | None = None  # byte N of the request's body is inverted
-    drop_header: str | None = None  # the server does not see it; one that is signed can't be dropped unnoticed
     # between the server and the client
     drop_response: bool = False  # the server does it, and the client is reset instead of told so
     delay: float = 0  # seconds, before the first byte of the response
@@ -251,10 +250,7 @@ class _Connection:
 
     def _upload(self, request: Request, rule: Rule) -> tuple[bool, bytes]:
         """Passes the request on; whether its body was wanted, and the head of the final response."""
-        head = request.head
-        if rule.drop_header is not None:
-            head = re.sub(rb"(?im)^%s:[^\r]*\r\n" % re.escape(rule.drop_header.encode()), b"", head)
-        self.upstream.socket.sendall(head)
+        self.upstream.socket.sendall(request.head)
         if rule.upload_reset_at == 0:
             self.upstream.drain()
             raise _Over(reset=True)

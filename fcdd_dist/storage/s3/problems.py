@@ -107,7 +107,7 @@ def _answer(error: ClientError, bucket: str, endpoint: str, method: str) -> Prob
     elif code == "RequestTimeTooSkewed":
         line = f"the clock of this machine is not that of {endpoint}: set it right"
     elif code == "InvalidBucketName":
-        line = f"{endpoint} takes {bucket!r} for no bucket's name"
+        line = f"{endpoint} does not take {bucket!r} for the name of a bucket"
     elif code == "AccessDenied" or status == 403:
         credentials = True
         line = (f"the credentials (from {_source(method)}) may not {verb} there: give them the permission, or use "
