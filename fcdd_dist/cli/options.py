@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from collections.abc import Callable
 
 from ..errors import BadInput
@@ -48,6 +49,35 @@ def share(text: str) -> float:
     if not 0 <= number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 0 and below 1")
     return number
+
+
+def size(text: str) -> int:
+    """``50GB``: a number of bytes, at least 1."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT])(i?)B", text.strip(), re.IGNORECASE)
+    step = 1024 if found and found[3] else 1000
+    number = round(float(found[1]) * step ** (1 + "kmgt".index(found[2].lower()))) if found else 0
+    if not number:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: write it like 50GB, 500MB or 1.5TB")
+    return number
+
+
+def add_cache(parser: argparse._ActionsContainer) -> None:
+    """``--cache`` and ``--cache-size``."""
+    parser.add_argument("--cache", metavar="DIR",
+                        help="keep shards of object storage in this folder of each machine, for the next epoch and "
+                             "other runs")
+    parser.add_argument("--cache-size", metavar="SIZE", type=size, default=50 * 10**9,
+                        help="that the folder may grow to; what was used longest ago goes first (default: 50GB)")
+
+
+def cache_folder(options: argparse.Namespace) -> str | None:
+    """What ``--cache`` names, made absolute. Raises BadInput where it is no folder of this machine."""
+    if options.cache is None:
+        return None
+    folder = place(options.cache)
+    if "://" in folder:
+        raise BadInput(f"--cache {options.cache}: a cache is a folder of this machine")
+    return folder
 
 
 def names(text: str) -> tuple[str, ...]:

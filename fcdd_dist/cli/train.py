@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import BadInput, NotFound
-from ..storage import open_store
+from ..storage import CachedStore, open_store
 from ..training.progress import duration
 from ..world import World
-from .options import add_json, figures, place, share, show, whole
+from .options import add_cache, add_json, cache_folder, figures, place, share, show, whole
 
 if TYPE_CHECKING:
     from ..cluster.placement import Placement
@@ -74,6 +74,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                        help="at least so often, and at the end (default: 60)")
     where.add_argument("--budget", metavar="SHARE", type=share, default=0.05,
                        help="of held-out normal images that the threshold may flag (default: 0.05)")
+    add_cache(where)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -105,9 +106,14 @@ def job(options: argparse.Namespace, placement: Placement, say: Callable[[str], 
     experiment = recipe(options.recipe).experiment(options.nominal, options.seed).override(_settings(options))
     World(0, placement.most).lanes(experiment.lanes)
     storage = place(options.storage)
-    unnamed = prepare(Job(
+    prepared = prepare(Job(
         experiment=experiment, data=place(options.data), exposure=options.exposure and place(options.exposure),
-        run=storage, checkpoint_every_s=float(options.checkpoint_every), threshold_budget=options.budget)).job
+        run=storage, checkpoint_every_s=float(options.checkpoint_every), threshold_budget=options.budget,
+        cache=cache_folder(options), cache_bytes=options.cache_size))
+    unnamed = prepared.job
+    if options.cache and not any(isinstance(store, CachedStore) for store in (prepared.data_store,
+                                                                              prepared.exposure_store)):
+        say(f"--cache {options.cache} is not used: the images are in a folder already")
 
     def named(precision: str) -> Job:
         experiment = unnamed.experiment.override([f"precision={precision}"])

@@ -13,7 +13,7 @@ from ..errors import BadInput, Conflict, NotFound
 from ..experiment import Count, Experiment, Fraction, Positive, Value, differences, identity
 from ..model.architectures import check_fit
 from ..recipes import recipe
-from ..storage import Store, open_store
+from ..storage import Cache, CachedStore, FolderStore, Store, open_store
 from ..storage.lease import LEASE
 
 EXPERIMENT, RESULT, STOP = "experiment.json", "result.json", "stop.json"
@@ -31,6 +31,8 @@ class Job(Value):
     budget_bytes: int | None = None  # decoded bytes a split may keep on the device; None for a share of what is free
     threshold_budget: Fraction = 0.05  # share of nominal images that the threshold may flag
     threads: Count | None = None  # None for torch's default
+    cache: str | None = None  # a folder of each machine for the shards of object storage; None for no cache
+    cache_bytes: Count = 50 * 10**9  # that the cache may hold, together with whoever else uses it
     attempt: int | None = None  # of the lease under which a commit counts; None where nobody else can be there
 
     def to_json(self) -> str:
@@ -116,7 +118,7 @@ class Prepared:
 def prepare(job: Job) -> Prepared:
     """Checks a job by reading manifests and listings, no images. Raises BadInput in one line."""
     recipe(job.experiment.data.recipe)
-    store = open_store(job.data)
+    store = _open(job.data, job)
     data = load_manifest(store)
     if data.kind == "exposure":
         raise BadInput(f"{store.url} is an exposure set: give it with --exposure, and a data set with --data")
@@ -145,7 +147,7 @@ def check(prepared: Prepared) -> None:
     run = open_store(prepared.job.run)
     there = _standing(run)
     if there is None:
-        if any(True for entry in run.list() if not entry.key.startswith((".ray/", "board/", LEASE))):
+        if any(True for entry in run.list() if not entry.key.startswith((".ray/", "board/", "lease/", LEASE))):
             raise Conflict(f"{run.url} holds other files and no run: give another --name or --storage")
         return
     other = Experiment.from_json(json.dumps(there["experiment"]))
@@ -198,6 +200,14 @@ def _with(experiment: Experiment, nominal: str, data: Manifest) -> Experiment:
     return experiment.model_copy(update={"data": experiment.data.model_copy(update=update)})
 
 
+def _open(url: str, job: Job) -> Store:
+    """The store of a data set, with the job's cache before it unless it is a folder, which needs none."""
+    store = open_store(url)
+    if job.cache is None or isinstance(store, FolderStore):
+        return store
+    return CachedStore(store, Cache(job.cache, job.cache_bytes))
+
+
 def _exposure(job: Job, store: Store, data: Manifest) -> tuple[Store | None, Manifest | None]:
     if not job.experiment.exposure.probability:
         return None, None
@@ -208,7 +218,7 @@ def _exposure(job: Job, store: Store, data: Manifest) -> tuple[Store | None, Man
                            f" shard one, or give one with --exposure")
         exposure_store = default
     else:
-        exposure_store = open_store(job.exposure)
+        exposure_store = _open(job.exposure, job)
     exposure = load_manifest(exposure_store)
     if exposure.kind != "exposure":
         raise BadInput(f"{exposure_store.url} is no exposure set: `fcdd-dist shard exposure` writes one")

@@ -1,5 +1,6 @@
 """Where data sets and runs live. ``open_store(url)`` gives a ``Store``; nothing else knows what a URL means."""
 
+from .cache import Cache, CachedStore
 from .counts import Counts, counts
 from .folder import FolderStore
 from .memory import MemoryStore
@@ -8,5 +9,5 @@ from .s3.connection import expect_up
 from .stores import Entry, Leftover, Store, exists, mismatch, probe
 from .urls import absolute, open_store
 
-__all__ = ["Counts", "Entry", "FolderStore", "Leftover", "MemoryStore", "S3Store", "Store", "absolute", "counts",
-           "exists", "expect_up", "mismatch", "open_store", "probe"]
+__all__ = ["Cache", "CachedStore", "Counts", "Entry", "FolderStore", "Leftover", "MemoryStore", "S3Store", "Store",
+           "absolute", "counts", "exists", "expect_up", "mismatch", "open_store", "probe"]
