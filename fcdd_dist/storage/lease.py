@@ -5,7 +5,12 @@ for: either its time runs out, and the lease is taken over, or it is renewed, an
 counts is how long the record stays as it is by the clock of whoever waits: clocks of two machines are not compared.
 
 Each owner in turn has a higher ``attempt``, also after a release; a commit of an older attempt is dropped, so that
-workers that outlived their driver do no harm.
+workers that outlived their driver do no harm. Whoever wants to be the next claims its number first: it creates
+``lease/000004.json``, which only one can, and only then writes ``lease.json``. If it dies in between, the others wait
+as long as for an owner, and claim the number after it. A claim comes before a look at ``lease.json``, and a write to
+``lease.json`` before a look for a later claim: so of two who are slow, at least one sees the other and steps back.
+Claims stay: a number that has been claimed is gone. Where a store can't create, and looks and then writes, the time
+to ``settle`` and the look after it are what keeps two apart.
 """
 
 from __future__ import annotations
@@ -13,38 +18,16 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
-import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 from ..errors import BadInput, Conflict, NotFound
-from .stores import Store
+from .owner import Owner
+from .stores import Store, exists
 
-LEASE = "lease.json"
-
-
-@dataclass(frozen=True)
-class Owner:
-    """A process, named so that no other one in the world or in time is taken for it."""
-
-    host: str
-    boot: str  # of the kernel and of the space in which process ids count; empty where the system tells neither
-    pid: int
-    started: str  # as the system tells it; pids are used again
-
-    @classmethod
-    def of(cls, pid: int) -> Owner:
-        return cls(socket.gethostname(), _boot(), pid, _started(pid) or "")
-
-    def is_dead_here(self) -> bool:
-        """Whether this machine is the owner's and the process is gone for certain."""
-        here = Owner.of(os.getpid())
-        return bool(self.boot) and (self.host, self.boot) == (here.host, here.boot) and _gone(self.pid, self.started)
+LEASE, CLAIMS = "lease.json", "lease/"
 
 
 @dataclass(frozen=True)
@@ -80,39 +63,24 @@ class Lease:
 
     @classmethod
     def acquire(cls, store: Store, *, say: Callable[[str], None], every: float = 10.0, good_for: float = 30.0,
-                settle: float = 1.0, poll: float = 0.25) -> Lease:
+                settle: float = 1.0, poll: float | None = None) -> Lease:
         """Takes the lease of the run in ``store``, or waits for it up to ``good_for`` seconds.
 
-        ``every``: seconds between renewals; ``settle``: between taking over and looking whether another did so too.
+        ``every``: seconds between renewals; ``settle``: between taking over and looking whether another did so too;
+        ``poll``: between looks while waiting, by default as often as looks are cheap.
         Raises Conflict that names the holder where it is alive.
         """
-        seen: _Record | None = None  # the holder that is waited for
-        patience = 0.0
+        contender = _Contender(store, say, good_for, store.look_every if poll is None else poll)
         while True:
-            there = _read(store)
-            if there is None:
+            there = contender.wait_for_vacancy()
+            number = there.attempt if there else _last_claim(store)
+            if number == 0:
                 mine = _new(attempt=1)
-                if store.create(LEASE, mine.to_json()):
-                    return cls(store, mine, every, good_for)
-                continue
-            if there.owner is not None and not there.owner.is_dead_here():
-                if seen is None or seen.token != there.token:
-                    if seen is None:
-                        say(f"{store.url} is held by {there.holder}: waiting up to {good_for:g} s for it to end")
-                    seen, patience = there, time.monotonic() + good_for
-                if there != seen:
-                    raise Conflict(f"{store.url} is in use by {there.holder}: wait for it, stop it, or choose "
-                                   f"another place")
-                if time.monotonic() < patience:
-                    time.sleep(poll)
-                    continue
-                say(f"{there.holder} has not renewed its lease for {good_for:g} s: taking over")
-            mine = _new(there.attempt + 1)
-            if _read(store) != there:
-                continue
-            store.write(LEASE, mine.to_json())
-            time.sleep(settle)
-            if _read(store) == mine:  # else another was faster, and is now waited for
+                won = store.create(LEASE, mine.to_json())
+            else:
+                claimed = contender.claim(there, number + 1)
+                won = claimed is not None and _installed(store, mine := claimed, settle)
+            if won:
                 return cls(store, mine, every, good_for)
 
     @property
@@ -132,15 +100,18 @@ class Lease:
     def release(self, *, forget: bool = False) -> None:
         """Gives the lease up if it is still held. Idempotent.
 
-        The record stays, since it counts the attempts, or goes with ``forget``, where nothing depends on them.
+        The record stays, since it counts the attempts, or goes with ``forget`` and all claims, where nothing depends
+        on them.
         """
         if self._end.is_set():
             return
         self._end.set()
         self._thread.join()
-        if _read(self._store) != self._record:
+        if not self.held():
             return
         if forget:
+            for entry in list(self._store.list(CLAIMS)):
+                self._store.delete(entry.key)
             self._store.delete(LEASE)
         else:
             self._store.write(LEASE, replace(self._record, owner=None).to_json())
@@ -155,18 +126,91 @@ class Lease:
         renewed = time.monotonic()
         while not self._end.wait(self._every):
             try:
-                there = _read(self._store)
-                if there != self._record:
-                    holder = there.holder if there and there.owner else "nobody"
-                    self._lost = f"{self._store.url} was taken over by {holder} while this process did not answer"
+                began, there = time.monotonic(), _read(self._store)
+                # One of an earlier attempt was only on its way for long: ours belongs there.
+                if there is None or (there.token != self._record.token and (
+                        there.attempt >= self.attempt or began - renewed > self._good_for)):
+                    self._lost = self._taken_by(there)
                     return
                 record = replace(self._record, renewed=time.time())
                 self._store.write(LEASE, record.to_json())
+                if time.monotonic() - began > self._every and exists(self._store, _claim(self.attempt + 1)):
+                    self._lost = self._taken_by(_read(self._store, _claim(self.attempt + 1)))
+                    return
                 self._record, renewed = record, time.monotonic()
             except Exception as error:  # noqa: BLE001 - whatever a store raises: told by check once it matters
                 if time.monotonic() - renewed > self._good_for:
                     self._lost = f"the lease on {self._store.url} could not be renewed: {error}"
                     return
+
+
+    def _taken_by(self, there: _Record | None) -> str:
+        holder = there.holder if there and there.owner else "nobody"
+        return f"{self._store.url} was taken over by {holder} while this process did not answer"
+
+
+@dataclass
+class _Contender:
+    """Whoever wants a lease that somebody else has, or had."""
+
+    store: Store
+    say: Callable[[str], None]
+    good_for: float
+    pause: float
+
+    def wait_for_vacancy(self) -> _Record | None:
+        """The last record, once nobody alive holds it; None where there is none. Raises Conflict."""
+        seen: _Record | None = None  # the holder that is waited for
+        patience = 0.0
+        while True:
+            there = _read(self.store)
+            if there is None or there.owner is None or there.owner.is_dead_here():
+                return there
+            if seen is None or seen.token != there.token:
+                if seen is None:
+                    self.say(f"{self.store.url} is held by {there.holder}: waiting up to {self.good_for:g} s for it "
+                             f"to end")
+                seen, patience = there, time.monotonic() + self.good_for
+            if there != seen:
+                raise Conflict(f"{self.store.url} is in use by {there.holder}: wait for it, stop it, or choose "
+                               f"another place")
+            if time.monotonic() >= patience:
+                self.say(f"{there.holder} has not renewed its lease for {self.good_for:g} s: taking over")
+                return there
+            time.sleep(self.pause)
+
+    def claim(self, there: _Record | None, number: int) -> _Record | None:
+        """Our record, with the first attempt from ``number`` that we could claim; None where the lease changed."""
+        while True:
+            mine = _new(number)
+            if self.store.create(_claim(number), mine.to_json()):
+                return mine if _read(self.store) == there else None
+            first = _read(self.store, _claim(number))
+            patience = time.monotonic() + self.good_for
+            while True:
+                if _read(self.store) != there:
+                    return None
+                if first and first.owner and first.owner.is_dead_here():
+                    break
+                if time.monotonic() >= patience:
+                    self.say(f"another process was about to take over {self.store.url} {self.good_for:g} s ago and "
+                             f"has not: taking over")
+                    break
+                time.sleep(self.pause)
+            number += 1
+
+
+def _installed(store: Store, mine: _Record, settle: float) -> bool:
+    """Makes ``mine``, whose attempt we have claimed, the record of the lease; False where a later one is coming."""
+    while True:
+        store.write(LEASE, mine.to_json())
+        time.sleep(settle)
+        there = _read(store)
+        if exists(store, _claim(mine.attempt + 1)) or there is None:
+            return False
+        if there.attempt >= mine.attempt:
+            return there.token == mine.token
+        # Else a record of an earlier attempt was on its way for long, and came after ours.
 
 
 def still_current(store: Store, attempt: int) -> bool:
@@ -180,9 +224,19 @@ def _new(attempt: int) -> _Record:
     return _Record(Owner.of(os.getpid()), attempt, secrets.token_hex(8), now, now)
 
 
-def _read(store: Store) -> _Record | None:
+def _claim(attempt: int) -> str:
+    return f"{CLAIMS}{attempt:06}.json"
+
+
+def _last_claim(store: Store) -> int:
+    """The highest number that was ever claimed: somebody may have deleted the record, but the numbers are gone."""
+    names = (entry.key.removeprefix(CLAIMS).removesuffix(".json") for entry in store.list(CLAIMS))
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
+def _read(store: Store, key: str = LEASE) -> _Record | None:
     try:
-        text = store.read(LEASE)
+        text = store.read(key)
     except NotFound:
         return None
     try:
@@ -190,35 +244,4 @@ def _read(store: Store) -> _Record | None:
         owner = Owner(**tree["owner"]) if tree["owner"] is not None else None
         return _Record(owner, int(tree["attempt"]), tree["token"], float(tree["since"]), float(tree["renewed"]))
     except (ValueError, KeyError, TypeError):
-        raise BadInput(f"{store.url}/{LEASE} is damaged: delete it if nobody works on this run") from None
-
-
-def _boot() -> str:
-    """The kernel's boot and the pid namespace: two containers may share a name and a kernel, but not pids."""
-    try:
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return socket.gethostname()  # no such thing here: a machine is its name
-
-
-def _started(pid: int) -> str | None:
-    """When a process began, in the system's own words; None where it is gone, or only waits to be buried."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # the name may hold anything
-        return None if fields[0] in "ZX" else fields[19]
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
-            return None
-    told = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    state, _, when = told.stdout.strip().partition(" ")
-    return None if not state or state.startswith("Z") else when.strip()
-
-
-def _gone(pid: int, started: str) -> bool:
-    try:
-        os.kill(pid, signal.SIG_DFL)  # 0: asks, and sends nothing
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False  # alive, and another user's
-    return _started(pid) != started
+        raise BadInput(f"{store.url}/{key} is damaged: delete it if nobody works on this run") from None

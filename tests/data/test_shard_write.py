@@ -22,7 +22,7 @@ from fcdd_dist.data.shards.write import shard, shard_exposure
 from fcdd_dist.errors import BadInput, Conflict
 from fcdd_dist.experiment import Form
 from fcdd_dist.storage import FolderStore, MemoryStore
-from fcdd_dist.storage.lease import LEASE, Lease
+from fcdd_dist.storage.lease import LEASE
 
 FORM = Form.parse("png-16-rgb")
 
