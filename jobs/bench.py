@@ -25,6 +25,7 @@ from pathlib import Path
 
 import bench_memory
 import bench_processes
+import bench_s3
 import bench_script
 import bench_steps
 import bench_training
@@ -43,6 +44,8 @@ PARTS: dict[str, Callable[[Bench, DataSets], list[Row]]] = {
     "script": bench_script.script,
     "script224": bench_script.script224,
     "streaming": bench_training.streaming,
+    "s3": bench_s3.s3,
+    "pull": bench_s3.pull,
     "memory": bench_memory.memory,
     "help": bench_processes.help_and_refusal,
     "ray": bench_processes.ray,
@@ -110,7 +113,8 @@ def measure(parts: list[str], bench: Bench, data: DataSets, rows: dict[str, list
 
 
 def shown(value: float, unit: str) -> str:
-    return {"x": f"{value:.2f} x", "%": f"{value:.1%}", "s": f"{value:.2f} s", "MB": f"{value:.0f} MB"}[unit]
+    return {"x": f"{value:.2f} x", "%": f"{value:.1%}", "s": f"{value:.2f} s", "MB": f"{value:.0f} MB",
+            "": f"{value:,.3g}"}[unit]
 
 
 def verdict(row: Row, bench: Bench) -> str:

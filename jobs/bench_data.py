@@ -15,7 +15,7 @@ from fcdd_dist.data.images import encode
 from fcdd_dist.data.manifest import load_manifest
 from fcdd_dist.data.shards.read import read_shard
 from fcdd_dist.data.shards.write import shard
-from fcdd_dist.experiment import Experiment
+from fcdd_dist.experiment import Experiment, Form
 from fcdd_dist.recipes import recipe
 from fcdd_dist.run import Prepared
 from fcdd_dist.storage import open_store
@@ -50,6 +50,11 @@ class DataSets:
     def large(self) -> str:
         return self._given.get("folder") or self._make_up("folder")
 
+    @cached_property
+    def photographs(self) -> str:
+        """Made up in any case: JPEGs of 256 px, so many that reading ahead matters."""
+        return self._make_up("folder", "photographs", Form.parse("jpeg95-256-rgb"), 4)
+
     @staticmethod
     def experiment(url: str, precision: str) -> Experiment:
         """Its recipe's, of its first class, on all its training images, each once an epoch."""
@@ -61,21 +66,23 @@ class DataSets:
     def close(self) -> None:
         self._folder.cleanup()
 
-    def _make_up(self, name: str) -> str:
+    def _make_up(self, name: str, called: str | None = None, form: Form | None = None, more: int = 1) -> str:
         try:
             import webdataset  # noqa: F401 - needed for writing alone
         except ModuleNotFoundError:
             raise Skip("making up data needs webdataset; or give --data") from None
-        source, form, out = self.folder / f"{name}-images", recipe(name).form, self.folder / name
+        called, form = called or name, form or recipe(name).form
+        source, out = self.folder / f"{called}-images", self.folder / called
         counts = (_QUICK if self._quick else _COUNTS)[name]
         rng, (nominal, other) = np.random.default_rng(0), _CLASSES[name]
         for folder, count in ((f"set/train/{nominal}", counts[0]), (f"set/test/{nominal}", _FEW),
-                              (f"set/train/{other}", _FEW), (f"set/test/{other}", _FEW), ("exposure/all", counts[1])):
+                              (f"set/train/{other}", _FEW), (f"set/test/{other}", _FEW),
+                              ("exposure/all", more * counts[1])):
             (source / folder).mkdir(parents=True)
             for number in range(count):
                 pixels = _picture(rng, form.side)
                 (source / folder / f"{number:06}.{form.extension}").write_bytes(encode(pixels, form))
-        shard(name, str(source / "set"), open_store(str(out)), exposure=str(source / "exposure"))
+        shard(name, str(source / "set"), open_store(str(out)), exposure=str(source / "exposure"), form=form)
         return str(out)
 
 

@@ -84,10 +84,10 @@ def _measure(kind: str, url: str, folder: str, precision: str, threads: str) -> 
         else:
             e = e.override([f"epochs={_EPOCHS}", "data.train_on=train"])
             run_rank(Job(experiment=e, data=url, run=folder, budget_bytes=budget, threads=int(threads)), World())
-    return {"peak_mb": _peak_mb(), "data_mb": data_mb}
+    return {"peak_mb": peak_mb(), "data_mb": data_mb}
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """Of this process since its program began; ru_maxrss would count the parent's, whose copy it was."""
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024 / 1e6

@@ -18,7 +18,7 @@ class Skip(Exception):
 
 @dataclass(frozen=True)
 class Row:
-    """A figure, and what it should be. ``unit`` is ``x`` or ``%`` for ratios, ``s`` or ``MB``."""
+    """A figure, and what it should be. ``unit`` is ``x`` or ``%`` for ratios, ``s``, ``MB``, or none."""
 
     what: str
     value: float

@@ -99,7 +99,7 @@ def streaming(bench: Bench, data: DataSets) -> list[Row]:
         checked = prepared(url, bench, 0)
         store, form = checked.exposure_store, checked.experiment.data.form
         shards = checked.shards("exposure", *checked.trained_on)
-        requests = _one_pass(checked)
+        requests = one_pass(checked)
         in_memory = [(read_shard(store, shard), shard) for shard in shards]
 
         def stream(store=store, shards=shards, form=form, requests=requests) -> int:
@@ -116,7 +116,7 @@ def streaming(bench: Bench, data: DataSets) -> list[Row]:
     return rows
 
 
-def _one_pass(checked: Prepared) -> list[np.ndarray]:
+def one_pass(checked: Prepared) -> list[np.ndarray]:
     """The exposure samples of each step, until all were asked for about once."""
     e = checked.experiment
     counts = {which: tuple(shard.samples for shard in checked.shards(which, *checked.trained_on))
