@@ -143,7 +143,6 @@ class Lease:
                     self._lost = f"the lease on {self._store.url} could not be renewed: {error}"
                     return
 
-
     def _taken_by(self, there: _Record | None) -> str:
         holder = there.holder if there and there.owner else "nobody"
         return f"{self._store.url} was taken over by {holder} while this process did not answer"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from dataclasses import asdict
 import pytest
 
 from fcdd_dist.errors import BadInput, Conflict
-from fcdd_dist.storage import FolderStore, MemoryStore
+from fcdd_dist.storage import FolderStore, MemoryStore, open_store
 from fcdd_dist.storage.lease import LEASE, Lease, Owner, still_current
 
 FAST = {"every": 0.05, "good_for": 0.4, "settle": 0.02, "poll": 0.01}
@@ -31,6 +32,11 @@ def plant(store, owner: Owner | None, attempt=3):
     """A lease as another driver left it."""
     store.write(LEASE, json.dumps({"schema_version": 1, "owner": owner and asdict(owner), "attempt": attempt,
                                    "token": "other", "since": 0.0, "renewed": 0.0}).encode())
+
+
+def claim_of(owner: Owner, attempt: int) -> bytes:
+    return json.dumps({"schema_version": 1, "owner": asdict(owner), "attempt": attempt, "token": f"of {attempt}",
+                       "since": 0.0, "renewed": 0.0}).encode()
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -114,24 +120,226 @@ def test_an_owner_that_lets_go_is_followed(store):
     timer.join()
 
 
-def test_of_many_at_once_one_wins(store, dead_process):
-    plant(store, dead_process)
-    winners, refused = [], []
+class SlowMemory(MemoryStore):
+    """Before and after each write passes a time of its own, up to ``slowness`` seconds."""
 
-    def rush():
+    slowness = 0.0
+
+    def write(self, key, data):
+        time.sleep(random.random() * self.slowness)
+        super().write(key, data)
+        time.sleep(random.random() * self.slowness)
+
+    def create(self, key, data):
+        time.sleep(random.random() * self.slowness)
+        created = super().create(key, data)
+        time.sleep(random.random() * self.slowness)
+        return created
+
+
+def race(stores, **times) -> tuple[list[Lease], list[Conflict]]:
+    """One contender a store, all at once."""
+    winners, refused, broken = [], [], []
+    barrier = threading.Barrier(len(stores))
+
+    def rush(store):
+        barrier.wait()
         try:
-            winners.append(acquire(store))
+            winners.append(Lease.acquire(store, say=[].append, **{**FAST, **times}))
         except Conflict as conflict:
             refused.append(conflict)
+        except Exception as error:
+            broken.append(error)
+            raise
 
-    threads = [threading.Thread(target=rush) for _ in range(6)]
+    threads = [threading.Thread(target=rush, args=(store,)) for store in stores]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    assert not broken
+    return winners, refused
+
+
+@pytest.mark.parametrize("contenders", [2, 8])
+def test_of_many_at_once_one_wins(store, dead_process, contenders):
+    plant(store, dead_process)
+    winners, refused = race([store] * contenders)
     assert len(winners) == 1
-    assert len(refused) == 5
+    assert len(refused) == contenders - 1
+    assert winners[0].attempt == 4
     winners[0].release()
+
+
+@pytest.mark.parametrize("contenders", [2, 8])
+def test_of_many_who_are_the_first_one_wins(store, contenders):
+    winners, refused = race([store] * contenders)
+    assert [lease.attempt for lease in winners] == [1]
+    assert len(refused) == contenders - 1
+    winners[0].release()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_slow_writes_make_no_second_owner(dead_process, seed):
+    """Each write takes many times as long as the time to settle, and a renewal is still in time."""
+    random.seed(seed)
+    store = SlowMemory()
+    plant(store, dead_process)
+    store.slowness = 0.2
+    winners, refused = race([store] * 6, good_for=1.0)
+    assert [lease.attempt for lease in winners] == [4]
+    assert len(refused) == 5
+    store.slowness = 0.0
+    winners[0].release()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_writes_slower_than_a_lease_is_good_for_never_share_an_attempt(dead_process, seed):
+    """Then owners do come one after the other, each taking the one before for dead; but no two are one attempt."""
+    random.seed(seed)
+    store = SlowMemory()
+    plant(store, dead_process)
+    store.slowness = 0.2
+    winners, _ = race([store] * 4, good_for=0.1)
+    attempts = [lease.attempt for lease in winners]
+    assert len(set(attempts)) == len(attempts)
+    store.slowness = 0.0
+    time.sleep(0.2 + 2 * 0.2 + 4 * FAST["every"])  # each has renewed, or learnt that it can't
+    assert [lease.attempt for lease in winners if not lease._lost] in ([], [max(attempts, default=0)])
+    for lease in winners:
+        lease.release()
+
+
+def test_a_winner_that_dies_before_it_writes_is_waited_for_and_passed_over(store, dead_process):
+    plant(store, dead_process)
+    store.create("lease/000004.json", claim_of(elsewhere(), 4))
+    began, said = time.monotonic(), []
+    with acquire(store, said) as lease:
+        assert time.monotonic() - began >= FAST["good_for"]
+        assert lease.attempt == 5
+    assert "was about to take over" in said[0]
+
+
+def test_a_winner_that_died_on_this_machine_is_passed_over_at_once(store, dead_process):
+    plant(store, None)
+    store.create("lease/000004.json", claim_of(dead_process, 4))
+    said = []
+    with Lease.acquire(store, say=said.append, good_for=600, settle=0.02) as lease:
+        assert lease.attempt == 5
+    assert said == []
+
+
+def test_a_winner_that_is_late_steps_back(store, dead_process, monkeypatch):
+    """It has claimed a number, sleeps, and another takes it for dead: its own late write changes nothing."""
+    plant(store, dead_process)
+    sleeps, awake = threading.Event(), threading.Event()
+    write, late = store.write, []
+
+    def held_up(key, data):
+        if threading.current_thread().name == "late":
+            sleeps.set()
+            assert awake.wait(20)
+        write(key, data)
+
+    def contend():
+        try:
+            late.append(acquire(store))
+        except Conflict as conflict:
+            late.append(str(conflict))
+
+    monkeypatch.setattr(store, "write", held_up)
+    thread = threading.Thread(target=contend, name="late")
+    thread.start()
+    assert sleeps.wait(20)
+    with acquire(store) as lease:
+        assert lease.attempt == 5
+        awake.set()
+        thread.join()
+        assert "in use by" in late[0]
+        until = time.monotonic() + 10
+        while record(store)["attempt"] != 5:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        lease.check()
+        assert lease.held()
+
+
+def test_a_claimed_number_is_never_claimed_again(store):
+    for _ in range(3):
+        acquire(store).release()
+    assert [entry.key for entry in store.list("lease/")] == ["lease/000002.json", "lease/000003.json"]
+    store.delete(LEASE)  # as we tell people to do where it is damaged
+    with acquire(store) as lease:
+        assert lease.attempt == 4
+
+
+def test_a_forgotten_lease_leaves_nothing(store, dead_process):
+    plant(store, dead_process)
+    acquire(store).release(forget=True)
+    assert list(store.list()) == []
+
+
+def test_a_renewal_whose_answer_was_lost_loses_nothing(store, monkeypatch):
+    lease = acquire(store)
+    write, writes = store.write, []
+
+    def lossy(key, data):
+        write(key, data)
+        writes.append(key)
+        if len(writes) <= 3:
+            raise OSError("the answer was lost")
+
+    monkeypatch.setattr(store, "write", lossy)
+    until = time.monotonic() + 10
+    while len(writes) < 6:
+        lease.check()
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    lease.check()
+    lease.release()
+    assert record(store)["owner"] is None
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_renewal_that_hangs_keeps_the_lease_unless_another_came(store, monkeypatch, taken):
+    """As in an outage: the write is tried again and again for longer than the lease is good for."""
+    lease = acquire(store)
+    hangs, back, write = threading.Event(), threading.Event(), store.write
+
+    def hang(key, data):
+        if threading.current_thread().name == "lease" and not back.is_set():
+            hangs.set()
+            assert back.wait(20)
+        write(key, data)
+
+    monkeypatch.setattr(store, "write", hang)
+    assert hangs.wait(20)
+    if taken:
+        store.create("lease/000002.json", claim_of(elsewhere(), 2))
+        plant(store, elsewhere(), attempt=2)
+    time.sleep(1.2 * FAST["good_for"])
+    back.set()
+    if taken:
+        lease._thread.join(10)
+        with pytest.raises(Conflict, match="taken over by process 7 on far-away"):
+            lease.check()
+    else:
+        time.sleep(4 * FAST["every"])
+        lease.check()
+        assert lease.held()
+    lease.release()
+
+
+@pytest.mark.s3
+def test_on_a_real_server_one_of_eight_wins(bucket):
+    stores = [open_store(f"{bucket.url}/runs/one") for _ in range(8)]
+    for attempt in (1, 4):
+        if attempt == 4:
+            plant(stores[0], None)
+        winners, refused = race(stores, good_for=3.0, every=0.2, settle=0.1)
+        assert [lease.attempt for lease in winners] == [attempt]
+        assert len(refused) == 7
+        winners[0].release()
 
 
 def test_who_lost_it_learns_so_and_leaves_it_alone(store):
