@@ -70,12 +70,16 @@ class Service:
     def wait(self, state: dict, answers: Callable[[], bool], within_s: float) -> bool:
         """Until the server answers; False, and its last words said, where it ended or took too long."""
         deadline = time.monotonic() + within_s
-        while not answers():
-            if not alive(state) or time.monotonic() > deadline:
-                words = (self.home / "server.log").read_text(errors="replace")[-2000:]
-                self.say(f"the server did not start; its last words:\n{words}")
-                return False
-            time.sleep(0.1)
+        try:
+            while not answers():
+                if not alive(state) or time.monotonic() > deadline:
+                    words = (self.home / "server.log").read_text(errors="replace")[-2000:]
+                    self.say(f"the server did not start; its last words:\n{words}")
+                    return False
+                time.sleep(0.1)
+        except BaseException:  # Ctrl-C, too: no server stays that nobody was told of
+            self.end(state)
+            raise
         return True
 
     def end(self, state: dict, gently_s: float = 0) -> None:
@@ -119,9 +123,11 @@ def started(pid: int) -> str | None:
     """When the process began, in ticks since the boot; None where it lives no more."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # Killed, its first thread is a zombie at once, while the others still hold its ports and files.
+        ended = fields[0] in "ZX" and len(os.listdir(f"/proc/{pid}/task")) <= 1
     except OSError:
         return None
-    return None if fields[0] in "ZX" else fields[19]
+    return None if ended else fields[19]
 
 
 def boot() -> str:

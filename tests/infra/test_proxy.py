@@ -292,9 +292,13 @@ def test_a_server_that_hangs_up_is_seen_at_once():
             server.hang_up()
             assert idle.recv(1) == b""
         server.close()
-        late = socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
-        with late, pytest.raises(ConnectionResetError):
-            late.recv(1)
+        with pytest.raises(ConnectionResetError):
+            _first_byte(proxy.port)
+
+
+def _first_byte(port: int) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as late:
+        return late.recv(1)
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n3;x=1\r\n, w\r\n0\r\nSum: 1\r\n\r\n"

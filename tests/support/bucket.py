@@ -45,7 +45,8 @@ class S3Server:
         try:
             exported = self._script("up")
         except BaseException:
-            shutil.rmtree(self.home, ignore_errors=True)
+            self._script("down")
+            shutil.rmtree(self.home, ignore_errors=True)  # where there was no server yet to be taken down
             raise
         self.endpoint = exported["AWS_ENDPOINT_URL_S3"]
         self.access_key, self.secret_key = exported["AWS_ACCESS_KEY_ID"], exported["AWS_SECRET_ACCESS_KEY"]
