@@ -16,17 +16,18 @@ from ..checkpoint import DETECTOR, FOLDER, OPTIMIZER, RECORD, position
 from ..data.manifest import MANIFEST, load_manifest
 from ..errors import BadInput, NotFound
 from ..storage import Entry, Leftover, Store, open_store
+from ..storage.lease import LEASE
 from .facts import age, amount, in_parallel
 from .fetch import PART
 from .survey import BOARD, Place, Survey, survey
 
 _LEASE_S = 900.0  # a lease that was renewed since is held, however young the limit
-_SHARD = re.compile(r"(|.*/)(?:train|holdout|test)/[a-z0-9_-]+/\d{6}\.tar")
+_SHARD = re.compile(r"(|.*/)(?:train|holdout|test)/[a-z0-9_-]+/\d{6,}\.tar")
 _MEMBER = re.compile(rb"[a-z0-9_-]+-\d{8}\.(?:png|jpg|jpeg|json)\0")
 _TEMPORARY = re.compile(r"\.part-[a-z0-9_]{8}|" + re.escape(PART) + r"[0-9a-f]{16}|" + re.escape(PART[:-1] + ".json"))
-_PROBE = re.compile(r"\.probe-[0-9a-f]{8}")
+_PROBE = re.compile(r"\.probe-(?:[0-9a-f]{8}){1,2}")
 _OURS = re.compile(rf"(?:.*/)?(?:{FOLDER}/epoch-\d{{6}}(?:-step-\d{{6}})?/[^/]+"
-                   r"|(?:train|holdout|test)/[^/]+/\d{6}\.tar|manifest\.json)")  # objects that only we upload
+                   r"|(?:train|holdout|test)/[^/]+/\d{6,}\.tar|manifest\.json)")  # objects that only we upload
 CHECKPOINTS, SHARDS, LEFTOVERS, NOTES = (
     "incomplete checkpoints", "shards that no manifest names", "left by killed writers", "stale notes of drivers")
 
@@ -228,27 +229,24 @@ def _notes(found: Survey) -> Iterator[Orphan]:
 # What is in use
 
 def _held(store: Store, found: Survey, now: float, limit: float) -> dict[str, str]:
-    """The prefixes of runs and sweeps that a driver holds, and by whom."""
-    places = [place for place in found.all() if any(key.startswith("lease") for key in place.live)]
-    return {place.prefix: holder for place, holder in zip(places, in_parallel(
-        lambda place: _holder(store, place, now, limit), places), strict=True) if holder}
+    """The prefixes that a driver or a sharding holds, and by whom."""
+    leases = [(place.prefix, entry) for place in found.all() for key, entry in place.live.items()
+              if key == LEASE]
+    leases += [(entry.key.removesuffix(LEASE), entry) for entry in found.others
+               if entry.key.rpartition("/")[2] == LEASE]
+    fresh = [(prefix, entry) for prefix, entry in leases if now - entry.modified <= limit]
+    holders = in_parallel(lambda lease: _holder(store, lease[1]), fresh)
+    return {prefix: holder for (prefix, _), holder in zip(fresh, holders, strict=True) if holder}
 
 
-def _holder(store: Store, place: Place, now: float, limit: float) -> str | None:
-    for key, entry in place.live.items():
-        if not key.startswith("lease") or now - entry.modified > limit:
-            continue
-        try:
-            tree = json.loads(store.read(entry.key))
-            owner = tree["owner"]
-            if owner is None:
-                continue
-            return f"held by process {owner['pid']} on {owner['host']}"
-        except NotFound:
-            continue
-        except (ValueError, KeyError, TypeError):  # better left alone
-            return f"{key} can't be read"
-    return None
+def _holder(store: Store, entry: Entry) -> str | None:
+    try:
+        owner = json.loads(store.read(entry.key))["owner"]
+        return None if owner is None else f"held by process {owner['pid']} on {owner['host']}"
+    except NotFound:
+        return None
+    except (ValueError, KeyError, TypeError):  # better left alone
+        return f"{entry.key} can't be read"
 
 
 def _remove(store: Store, orphan: Orphan) -> None:

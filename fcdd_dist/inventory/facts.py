@@ -15,6 +15,7 @@ from ..data.manifest import EXPOSURE, Manifest, load_manifest
 from ..errors import BadInput, Damaged, NotFound
 from ..run.job import RESULT
 from ..storage import Store
+from ..training.progress import duration
 from .survey import Place, Survey
 
 _THREADS = 16  # small records are all waiting
@@ -183,6 +184,11 @@ def amount(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" or size >= 99.5 else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def brief(seconds: float) -> str:
+    """``duration``, with tenths where these are all that there is."""
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
 
 
 def day(moment: float | None) -> str:

@@ -99,9 +99,9 @@ class _Attempt:
         self.output = open(self.path, mode)  # noqa: SIM115 - closed by finish or give_up
         while self.output.tell() < self.size and (data := self.output.read(min(PIECE, self.size))):
             self.hash.update(data)
-        self.written = self.issued = self.resumed = self.output.tell()
+        self.written = self.issued = self.output.tell()
         if self.written > self.size:
-            self.written = self.issued = self.resumed = 0
+            self.written = self.issued = 0
             self.hash = hashlib.sha256()
         self.output.seek(self.written)
         self.output.truncate()
@@ -116,7 +116,8 @@ class Fetcher:
         self._pending: deque[File] = deque()
         self._active: deque[_Attempt] = deque()
         self._held = 0
-        self.files = self.bytes = self.fetched = 0  # done, and how many of these bytes were not here yet
+        self.files = self.bytes = 0  # done
+        self.fetched = self.already = 0  # bytes
         self.error: BaseException | None = None
         self.stopped = False
         self._left = len(units)
@@ -183,10 +184,10 @@ class Fetcher:
         if file.unit.failed:
             return self._done(file)
         if file.is_here():
-            self._count(file.entry.size, 0)
+            self._count(file.entry.size, already=file.entry.size)
             return self._done(file)
         attempt = _Attempt(file, self._folder)
-        self._count(attempt.resumed, 0)
+        self._count(attempt.written, already=attempt.written)
         if attempt.written == attempt.size:
             return self._finish(attempt)
         with self._lock:
@@ -226,7 +227,7 @@ class Fetcher:
             attempt.output.write(piece)
             attempt.hash.update(piece)
             attempt.written += len(piece)
-            self._count(len(piece), len(piece))
+            self._count(len(piece), fetched=len(piece))
             self._release(1)
             if attempt.written == attempt.size:
                 with self._lock:
@@ -266,7 +267,7 @@ class Fetcher:
         with self._lock:
             if attempt in self._active:
                 self._active.remove(attempt)
-        self._count(-attempt.written, 0)
+        self._count(-attempt.written)
         attempt.path.unlink(missing_ok=True)
         then()
 
@@ -296,10 +297,11 @@ class Fetcher:
 
     # Accounts
 
-    def _count(self, size: int, fetched: int) -> None:
+    def _count(self, size: int, *, fetched: int = 0, already: int = 0) -> None:
         with self._lock:
             self.bytes += size
             self.fetched += fetched
+            self.already += already
 
     def _release(self, pieces: int) -> None:
         with self._lock:
@@ -351,7 +353,7 @@ class Fetcher:
                 _rename(part, path)
                 _sync(path.parent)
         unit.complete = True
-        self._count(sum(len(data) for _, data in unit.records), 0)
+        self._count(sum(len(data) for _, data in unit.records))
         with self._lock:
             self.files += len(unit.records)
 

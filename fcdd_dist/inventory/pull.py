@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import BadInput, Conflict, Damaged, Fault, Interrupted
 from ..storage import FolderStore, absolute
 from ..training.progress import duration
-from .facts import amount
+from .facts import amount, brief
 from .fetch import PART, Fetcher
 from .plan import Plan, Source, Which, find, identity, make_plan
 from .survey import survey
@@ -37,7 +37,7 @@ def pull(url: str, folder: str, *, which: Which = "all", say: Line = lambda line
     try:
         source = find(url)
         _refuse_overlap(source, into)
-        total = {"files": 0, "bytes": 0, "fetched": 0}
+        total = {"files": 0, "bytes": 0, "fetched": 0, "already": 0}
         what = _what(source)
         _refuse_others(into, source, what)
         plan = make_plan(source, into, which)
@@ -52,8 +52,7 @@ def pull(url: str, folder: str, *, which: Which = "all", say: Line = lambda line
                 say(f"{gone[0]} while it was copied: looking again")
                 source = find(url)
                 plan = make_plan(source, into, which)
-            _tidy(into, plan)
-            if all(unit.complete for unit in plan.units):
+            if _tidy(into, plan):
                 finished()
     except KeyboardInterrupt:
         raise Interrupted(f"stopped: what {into} holds by now stays, and the same command goes on") from None
@@ -91,7 +90,8 @@ def _fetch(source: Source, into: Path, plan: Plan, total: dict[str, int], live: 
     if fetcher.error is not None:
         raise fetcher.error
     live(_progress(fetcher, files, size, None))
-    total.update(files=fetcher.files, bytes=fetcher.bytes, fetched=total["fetched"] + fetcher.fetched)
+    total.update(files=fetcher.files, bytes=fetcher.bytes, fetched=total["fetched"] + fetcher.fetched,
+                 already=total["already"] or fetcher.already)
 
 
 def _progress(fetcher: Fetcher, files: int, size: int, speed: float | None) -> str:
@@ -182,25 +182,29 @@ def _check_names(plan: Plan, blind: bool = False) -> None:
                 raise BadInput(f"{parent} is an object and has objects below it, which no folder can hold")
 
 
-def _tidy(into: Path, plan: Plan) -> None:
-    """Removes parts that nothing will go on from, and files of what has vanished before it was whole."""
+def _tidy(into: Path, plan: Plan) -> bool:
+    """Removes parts that nothing will go on from, and files of what vanished before it was whole.
+
+    Whether what is in the folder tells by itself what it is.
+    """
     for unit in plan.units:
-        if not unit.complete:
-            for file in unit.files if unit.vanished else ():
-                if not (unit.folder / unit.records[-1][0]).exists():
-                    file.target.unlink(missing_ok=True)
-    if all(unit.complete for unit in plan.units):
+        if unit.vanished and not (unit.folder / unit.records[-1][0]).exists():
+            for file in unit.files:
+                file.target.unlink(missing_ok=True)
+    whole = all(unit.complete for unit in plan.units if unit.outer is None)
+    if whole:
         for path in into.glob(f"{PART}*"):
             path.unlink()
+    return whole
 
 
 def summary(result: dict) -> list[str]:
     """The lines for a person."""
     seconds, fetched = result["seconds"], result["fetched"]
-    speed = f", {fetched / seconds / 1e6:,.1f} MB/s" if fetched > 1e6 and seconds > 0.1 else ""
-    already = result["bytes"] - fetched
-    lines = [f"{result['kind']} from {result['url']}",
+    lines = [f"{result['kind']} {result['url']}",
              f"is in {result['folder']}: {result['files']:,} files, {amount(result['bytes'])}, verified"]
-    here = f"; {amount(already)} were here already" if already > 0 and fetched + 1e5 < result["bytes"] else ""
-    lines.append(f"{amount(fetched)} fetched in {duration(seconds)}{speed}{here}")
-    return lines
+    if not fetched:
+        return [*lines, f"all of it was here already; looked through in {brief(seconds)}"]
+    speed = f", {fetched / seconds / 1e6:,.0f} MB/s" if fetched > 1e7 else ""
+    here = f"; {amount(already)} were here already" if (already := result["already"]) else ""
+    return [*lines, f"{amount(fetched)} fetched in {brief(seconds)}{speed}{here}"]

@@ -119,12 +119,12 @@ def survey(entries: Iterable[Entry]) -> Survey:
             found.others.append(entry)
         else:
             key = entry.key.removeprefix(place.prefix)
-            (place.live if place.kind in ("run", "sweep") and is_live(key) else place.own)[key] = entry
+            (place.live if place.kind != "checkpoint" and is_live(key) else place.own)[key] = entry
     return found
 
 
 def is_live(key: str) -> bool:
-    """Whether a key of a run or sweep is of a driver at work, and no part of what was computed."""
+    """Whether a key of a run, a sweep or a data set is of a driver at work, and no part of what was computed."""
     return key == STOP or key.startswith((BOARD, "lease/")) or ("/" not in key and key.startswith("lease"))
 
 

@@ -1,0 +1,32 @@
+"""Stores under URLs that every verb finds, and a small real data set."""
+
+import pytest
+
+from fcdd_dist.data.shards.write import shard
+from fcdd_dist.storage import FolderStore, open_store
+from tests.inventory.places import Harmful
+
+
+@pytest.fixture
+def harmful(monkeypatch):
+    """A store that does harm at ``bad:``, where pull, ls and clean find it."""
+    store = Harmful("bad:")
+
+    def at(url):
+        if not url.startswith("bad:"):
+            return open_store(url)
+        prefix = url.removeprefix("bad:").strip("/")
+        return store.at(prefix) if prefix else store
+
+    for module in ("plan", "listing", "clean"):
+        monkeypatch.setattr(f"fcdd_dist.inventory.{module}.open_store", at)
+    monkeypatch.setattr("fcdd_dist.inventory.plan.absolute", lambda url: url)
+    return store
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory):
+    """The bundled digits, three classes of them."""
+    folder = tmp_path_factory.mktemp("tiny") / "data"
+    shard("digits", None, FolderStore(folder), classes=["0", "1", "2"])
+    return FolderStore(folder)
