@@ -1,6 +1,7 @@
 """Where data sets and runs live. ``open_store(url)`` gives a ``Store``; nothing else knows what a URL means."""
 
-from .cache import Cache, CachedStore
+from .cache import Cache
+from .cached import CachedStore
 from .counts import Counts, counts
 from .folder import FolderStore
 from .memory import MemoryStore

@@ -1,4 +1,4 @@
-"""A folder of this machine in front of a store, so that a shard crosses the network once.
+"""A folder of this machine that keeps what was fetched, so that a shard crosses the network once.
 
 Objects lie under their SHA-256: data sets that share shards share them here, nothing is ever stale, and what was
 damaged is noticed, removed and fetched again. Any number of processes use one folder at once; together they keep to
@@ -21,9 +21,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import BadInput
-from .stores import Entry, Leftover, Store, mismatch
+from .stores import mismatch
 
-_TOTAL = ".total"  # the bytes that the folder holds, as text; locked by whoever changes them
+_TOTAL = ".total"  # the bytes that the folder holds, as text; locked by whoever changes it, or any size or name
 _PART = ".part-"  # prefix of what is just being written
 _SHELF, _SHA256 = re.compile(r"[0-9a-f]{2}"), re.compile(r"[0-9a-f]{64}")
 _ABANDONED_S = 3600  # an object is written in seconds: the writer of an older part was killed
@@ -111,23 +111,24 @@ class Cache:
                         opened.truncate(len(data))  # the room is taken, for whoever counts next
                         total.write(held + len(data))
                     opened.write(data)
-                os.rename(part, sha256, src_dir_fd=shelf, dst_dir_fd=shelf)
+                with self._total() as total:
+                    doubled = _size(shelf, sha256)  # another may have written it meanwhile
+                    os.rename(part, sha256, src_dir_fd=shelf, dst_dir_fd=shelf)
+                    total.less(doubled)
             except BaseException:
                 with suppress(OSError):  # the first error counts
                     self._remove(shelf, part)
                 raise
 
     def _remove(self, shelf: int, name: str) -> None:
-        try:
-            size = os.stat(name, dir_fd=shelf, follow_symlinks=False).st_size
-            os.unlink(name, dir_fd=shelf)
-        except FileNotFoundError:  # another has done so
-            return
-        if size:
-            with self._total() as total:
-                held = total.read()
-                if held is not None:
-                    total.write(max(0, held - size))
+        if _size(shelf, name):
+            with self._total() as total, suppress(FileNotFoundError):  # another has done so
+                size = _size(shelf, name)
+                os.unlink(name, dir_fd=shelf)
+                total.less(size)
+        else:  # also where the lock is not to be had
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=shelf)
 
     def _make_room(self, wanted: int) -> int:
         """Removes what was used longest ago until ``wanted`` bytes more fit; the bytes that are left.
@@ -207,6 +208,19 @@ class _Total:
     def write(self, held: int) -> None:
         os.pwrite(self._file, b"%020d\n" % held, 0)  # always as long, so that none is ever half there
 
+    def less(self, size: int) -> None:
+        held = self.read()
+        if held is not None:
+            self.write(max(0, held - size))
+
+
+def _size(shelf: int, name: str) -> int:
+    """0 where it is not there."""
+    try:
+        return os.stat(name, dir_fd=shelf, follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0
+
 
 def _lock(file: int) -> None:
     until = time.monotonic() + _LOCK_S
@@ -217,45 +231,3 @@ def _lock(file: int) -> None:
             if time.monotonic() > until:
                 raise TimeoutError(None, f"another process has kept it locked for {_LOCK_S:g} s") from None
             time.sleep(0.005)
-
-
-class CachedStore(Store):
-    """``store``, whose verified objects are kept in ``cache``. Everything else goes to ``store`` as it is."""
-
-    def __init__(self, store: Store, cache: Cache) -> None:
-        self.store, self.cache = store, cache
-        self.url, self.look_every = store.url, store.look_every
-
-    def verified(self, key: str, size: int, sha256: str) -> bytes:
-        data = self.cache.get(size, sha256)
-        if data is None:
-            data = self.store.verified(key, size, sha256)
-            self.cache.put(data, sha256)
-        return data
-
-    def at(self, prefix: str) -> CachedStore:
-        return CachedStore(self.store.at(prefix), self.cache)
-
-    def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
-        return self.store.read(key, start, end)
-
-    def write(self, key: str, data: bytes) -> None:
-        self.store.write(key, data)
-
-    def create(self, key: str, data: bytes) -> bool:
-        return self.store.create(key, data)
-
-    def list(self, prefix: str = "") -> Iterator[Entry]:
-        return self.store.list(prefix)
-
-    def size(self, key: str) -> int:
-        return self.store.size(key)
-
-    def delete(self, key: str) -> None:
-        self.store.delete(key)
-
-    def leftovers(self) -> Iterator[Leftover]:
-        return self.store.leftovers()
-
-    def discard(self, leftover: Leftover) -> None:
-        self.store.discard(leftover)

@@ -5,9 +5,10 @@ import threading
 import pytest
 
 from fcdd_dist.errors import BadInput, NotFound
-from fcdd_dist.storage import FolderStore, MemoryStore, absolute, open_store
+from fcdd_dist.storage import Cache, CachedStore, FolderStore, MemoryStore, absolute, open_store
 
-STORES = {"folder": lambda path: FolderStore(path / "store"), "memory": lambda path: MemoryStore()}
+STORES = {"folder": lambda path: FolderStore(path / "store"), "memory": lambda path: MemoryStore(),
+          "cached": lambda path: CachedStore(MemoryStore(), Cache(path / "cache", 10**6))}
 
 
 @pytest.fixture(params=STORES)

@@ -264,6 +264,25 @@ def test_a_winner_that_is_late_steps_back(store, dead_process, monkeypatch):
         assert lease.held()
 
 
+def test_an_owner_that_answers_at_the_last_moment_stays(store, monkeypatch):
+    """Between the end of our patience and our claim it renews: the claim is not used."""
+    plant(store, elsewhere())
+    create, said = store.create, []
+
+    def slow(key, data):
+        if key == "lease/000004.json":
+            renewed = json.loads(store.read(LEASE)) | {"renewed": 1.0}
+            store.write(LEASE, json.dumps(renewed).encode())
+        return create(key, data)
+
+    monkeypatch.setattr(store, "create", slow)
+    began = time.monotonic()
+    with acquire(store, said) as lease:  # since it has not renewed again
+        assert time.monotonic() - began >= 2 * FAST["good_for"]
+        assert lease.attempt == 5
+    assert sum("waiting" in line for line in said) == 2
+
+
 def test_a_claimed_number_is_never_claimed_again(store):
     for _ in range(3):
         acquire(store).release()
