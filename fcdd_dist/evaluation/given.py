@@ -59,7 +59,9 @@ def find_images(arguments: Iterable[str | Given], out: str) -> list[Given]:
         place = absolute(argument) if "://" in argument else argument
         images, searched = _in_store(place) if "://" in place else _on_disk(place)
         if searched:
-            images = [image for image in images if not image.lies_in(pictures)]
+            there, images = images, [image for image in images if not image.lies_in(pictures)]
+            if there and not images:
+                raise BadInput(f"what {argument} names lies in {out}, which is about to be written: give another --out")
         if not images and searched == "folder":
             raise BadInput(f"{argument} holds no images ({', '.join(sorted(EXTENSIONS))})")
         if not images:

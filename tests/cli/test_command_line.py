@@ -58,12 +58,19 @@ def job(tmp_path, data, *more: str, gpus: bool = False, said: list | None = None
     ([*TRAIN, "--set", "optimizer.rl=1"], "no field optimizer.rl (did you mean 'optimizer.lr'?)"),
     (["train", "digits", "--nominal", "3", "--storage", "RUNS"], "required: --data"),
     (["train", "digts", *TRAIN[2:]], "no recipe 'digts' (did you mean 'digits'?)"),
-    ([*TRAIN[:3], "s3://bucket/x", *TRAIN[4:]], "s3:// is not supported"),
+    ([*TRAIN[:3], "gs://bucket/x", *TRAIN[4:]], "gs://: there is no storage of this kind"),
     (["quickstart", "--digit", "10"], "--digit: invalid choice: 10"),
     (["shard", "exposure", "--source", "x", "--out", "y"], "needs --like"),
     (["shard", "digits", "--like", "digits", "--out", "y"], "--like goes with `shard exposure`"),
     (["shard", "folder", "--source", "x", "--out", "y", "--form", "gif"], "'gif' is no stored form"),
-    (["explain", "--out", "x", "checkpoint"], "required: IMAGE|FOLDER"),
+    (["explain", "--out", "x", "checkpoint"], "required: IMAGE|FOLDER|URL"),
+    (["shard", "folder", "--source", "s3://bucket/raw", "--exposure", "x", "--out", "y"],
+     "s3://bucket/raw: images to be sharded are read from this machine; copy them into a folder here first"),
+    (["shard", "folder", "--source", "x", "--exposure", "s3://bucket/more", "--out", "y"],
+     "s3://bucket/more: images to be sharded are read"),
+    (["shard", "exposure", "--like", "digits", "--source", "s3://bucket/raw", "--out", "y"], "copy them into a folder"),
+    (["evaluate", "s3:/bucket/run", "--data", "x"], "write s3://BUCKET/PREFIX, with two slashes"),
+    (["explain", "checkpoint", "gs://bucket/x.png", "--out", "x"], "gs://: there is no storage of this kind"),
 ])
 def test_bad_input_is_one_line(capsys, tmp_path, monkeypatch, arguments, wanted):
     monkeypatch.chdir(tmp_path)

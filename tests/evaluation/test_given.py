@@ -81,7 +81,8 @@ def test_what_was_found_is_not_searched_for_again(places):
 @pytest.mark.parametrize(("argument", "kind", "line"), [
     ("none.png", NotFound, "there is no .*none.png: give an image"), ("none", NotFound, "there is no"),
     ("in/*.gif", NotFound, "there is no"), ("only-text", BadInput, r"only-text holds no images \(.avif"),
-    ("in/out", BadInput, "holds no images"), ("in/**/*.exp*", NotFound, "there is no")])
+    ("in/out", BadInput, r"in/out names lies in .*in/out, which is about to be written"),
+    ("in/out/*.png", BadInput, "lies in"), ("in/**/*.exp*", NotFound, "there is no")])
 def test_what_names_none_is_refused(places, argument, kind, line):
     for root, store in places:
         store.write("only-text/a.txt", b"")

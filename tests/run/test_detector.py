@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from fcdd_dist import Detector, checkpoint
+from fcdd_dist.cli import main
 from fcdd_dist.data.images import decode_stored
 from fcdd_dist.data.manifest import load_manifest
 from fcdd_dist.data.shards.read import read_shard
@@ -21,7 +22,7 @@ from fcdd_dist.errors import BadInput, Conflict, Damaged, NotFound
 from fcdd_dist.evaluation.explain import explain
 from fcdd_dist.recipes import recipe
 from fcdd_dist.run import Job, claim, prepare, run_rank
-from fcdd_dist.storage import FolderStore
+from fcdd_dist.storage import FolderStore, open_store
 from fcdd_dist.world import World
 
 GOLDEN = Path(__file__).parents[1] / "checkpoints"
@@ -300,3 +301,73 @@ class TestExplain:
             "no threshold, labels stay empty: no images were held out"]
         rows = csv.DictReader((tmp_path / "out/scores.csv").read_text().splitlines())
         assert [row["label"] for row in rows] == ["", ""]
+
+
+@pytest.mark.s3
+class TestInObjectStorage:
+    """What reads a run, images and a data set takes their URLs, and gives the same."""
+
+    @pytest.fixture
+    def there(self, run, digits_data, bucket):
+        for name, folder in (("runs/zero", run), ("data", digits_data)):
+            source, store = FolderStore(folder), open_store(f"{bucket.url}/{name}")
+            for entry in source.list():
+                store.write(entry.key, source.read(entry.key))
+        return bucket.url
+
+    def test_checkpoints(self, run, there):
+        image = np.arange(28 * 28, dtype=np.uint8).reshape(28, 28)
+        for which in ("", "/last", "/best", f"/checkpoints/{checkpoint.names(FolderStore(run))[0]}"):
+            ours, theirs = Detector.load(f"{run}{which}"), Detector.load(f"{there}/runs/zero{which}")
+            assert ours.record == theirs.record
+            assert ours.score([image]) == theirs.score([image])
+        with pytest.raises(NotFound, match=f"{there}/runs holds no checkpoint"):
+            Detector.load(f"{there}/runs")
+
+    def test_explain_and_where_it_goes(self, run, there, tmp_path, bucket):
+        store, folder = open_store(f"{there}/in"), FolderStore(tmp_path / "in")
+        for number in range(12):
+            file = io.BytesIO()
+            Image.fromarray(np.full((30, 20), 20 * number, np.uint8)).save(file, "PNG")
+            for place in (store, folder):
+                place.write(f"{number % 3}/ü {number}.png", file.getvalue())
+        for place in (store, folder):
+            place.write("0/broken.png", b"junk")
+        said = []
+        assert explain(f"{there}/runs/zero", [store.url], f"{there}/out", raw=True, say=said.append) == 1
+        assert f"left out {there}/in/0/broken.png: it is no image" in said[0]
+        assert explain(run, [folder.url], str(tmp_path / "out"), raw=True) == 1
+        theirs = {entry.key: bucket.get(f"out/{entry.key}") for entry in open_store(f"{there}/out").list()}
+        ours = {entry.key: FolderStore(tmp_path / "out").read(entry.key) for entry in
+                FolderStore(tmp_path / "out").list()}
+        assert theirs.pop("scores.csv").decode() == ours.pop("scores.csv").decode().replace(str(tmp_path), there)
+        assert theirs == ours
+
+        assert explain(run, [f"{there}/in/**/ü 1*.png"], f"{there}/out") == 0  # an earlier one is replaced
+        assert bucket.list("out/") == ["out/explanation.json", "out/scores.csv", *(
+            f"out/ü_{number}.png" for number in (1, 10, 11))]
+        before = bucket.list()
+        with pytest.raises(BadInput, match=r"ü_1.png lies in .*/out, which is about to be written"):
+            explain(run, [f"{there}/out/ü_1.png"], f"{there}/out")
+        for out in ("runs/zero", "in/0"):
+            with pytest.raises(Conflict, match="holds other files"):
+                explain(run, [f"{there}/in"], f"{there}/{out}")
+        with pytest.raises(BadInput, match="which is about to be written"):
+            explain(run, [f"{there}/in"], there)
+        assert bucket.list() == before
+
+    def test_evaluate_and_report(self, run, there, digits_data, bucket, capsys):
+        def told(*arguments):
+            assert main([*arguments, "--json"]) == 0
+            return json.loads(capsys.readouterr().out)
+
+        ours = told("evaluate", run, "--data", digits_data)
+        theirs = told("evaluate", f"{there}/runs/zero", "--data", f"{there}/data")
+        assert theirs.pop("data") == f"{there}/data"
+        assert theirs.pop("checkpoint").startswith(f"{there}/runs/zero/checkpoints/epoch-")
+        assert theirs == {key: value for key, value in ours.items() if key not in ("data", "checkpoint")}
+        assert told("report", f"{there}/runs/zero")["pages"] == [
+            f"{there}/runs/zero/report.html", f"{there}/runs/zero/report.md"]
+        assert b"<html" in bucket.get("runs/zero/report.html")
+        secret = bucket.server.secret_key.encode()
+        assert not any(secret in bucket.get(key) for key in bucket.list())
