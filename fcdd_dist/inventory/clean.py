@@ -21,10 +21,12 @@ from .facts import age, amount, in_parallel
 from .fetch import PART
 from .survey import BOARD, Place, Survey, survey
 
+_SHOWN = 30  # lines of a group
 _LEASE_S = 900.0  # a lease that was renewed since is held, however young the limit
 _SHARD = re.compile(r"(|.*/)(?:train|holdout|test)/[a-z0-9_-]+/\d{6,}\.tar")
 _MEMBER = re.compile(rb"[a-z0-9_-]+-\d{8}\.(?:png|jpg|jpeg|json)\0")
 _TEMPORARY = re.compile(r"\.part-[a-z0-9_]{8}|" + re.escape(PART) + r"[0-9a-f]{16}|" + re.escape(PART[:-1] + ".json"))
+_NOTE = re.compile(rf"{BOARD}[a-z0-9-]+\.json")
 _PROBE = re.compile(r"\.probe-(?:[0-9a-f]{8}){1,2}")
 _OURS = re.compile(rf"(?:.*/)?(?:{FOLDER}/epoch-\d{{6}}(?:-step-\d{{6}})?/[^/]+"
                    r"|(?:train|holdout|test)/[^/]+/\d{6,}\.tar|manifest\.json)")  # objects that only we upload
@@ -112,12 +114,15 @@ def lines(result: Cleaning) -> list[str]:
     out: list[str] = []
 
     def group(title: str, orphans: list[Orphan]) -> None:
-        width = min(56, max(len(orphan.name) for orphan in orphans))
+        shown = orphans[:_SHOWN]
+        width = min(56, max(len(orphan.name) for orphan in shown))
         out.extend([*([""] if out else []), f"{title}: {amount(sum(orphan.bytes for orphan in orphans))}"])
-        for orphan in orphans:
+        for orphan in shown:
             old = age(result.now - orphan.modified)
             why = orphan.kept if orphan.kept else orphan.why
             out.append(f"  {orphan.name:{width}}  {amount(orphan.bytes):>9}  {old:>8}  {why}")
+        if more := orphans[_SHOWN:]:
+            out.append(f"  and {len(more):,} more, {amount(sum(orphan.bytes for orphan in more))} (--json names all)")
 
     for title in (CHECKPOINTS, SHARDS, LEFTOVERS, NOTES):
         if chosen := [orphan for orphan in result.loose if orphan.group == title]:
@@ -218,8 +223,8 @@ def _leftovers(found: Survey, leftovers: Iterable[Leftover]) -> Iterator[Orphan]
 
 def _notes(found: Survey) -> Iterator[Orphan]:
     for place in found.all():
-        notes = [entry for key, entry in place.live.items() if key.startswith(BOARD)]
-        if notes:
+        notes = [entry for key, entry in place.live.items() if _NOTE.fullmatch(key)]
+        if notes and place.kind == "run":
             yield Orphan(NOTES, f"{place.prefix}{BOARD}", "what workers told their driver", notes)
     for entry in found.hidden:
         if _PROBE.fullmatch(entry.key.rpartition("/")[2]):

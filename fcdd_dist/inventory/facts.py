@@ -61,7 +61,7 @@ def facts(store: Store, place: Place) -> Facts:
     try:
         _READERS[place.kind](place.at(store), place, out)
     except (Damaged, BadInput) as error:
-        out.damaged = str(error)
+        out.damaged = str(error).removeprefix(f"{place.at(store).url}/")
     return out
 
 
@@ -93,8 +93,8 @@ def read_json(store: Store, key: str) -> dict[str, Any]:
     """A record as it is. Raises NotFound, and Damaged where it is no JSON object."""
     try:
         tree = json.loads(store.read(key))
-    except ValueError as error:
-        raise Damaged(f"{store.url}/{key} is damaged: it is no JSON ({error})") from None
+    except ValueError:
+        raise Damaged(f"{store.url}/{key} is damaged: it is no JSON") from None
     if not isinstance(tree, dict):
         raise Damaged(f"{store.url}/{key} is damaged: it holds no JSON object")
     return tree

@@ -9,7 +9,7 @@ from ..storage import open_store
 from .facts import Facts, amount, day, facts, facts_of, in_parallel
 from .survey import Kind, survey
 
-_WIDEST_NAME = 44  # that the columns beside it give way to; longer names stand out of theirs
+_WIDTH = 100  # that lines keep to; a name that is too long for it stands out of its column
 
 
 @dataclass
@@ -32,9 +32,8 @@ def look(url: str) -> Found:
     store = open_store(url)
     found = survey(store.list())
     if not any(True for _ in found.all()):
-        count = len(found.others)
-        raise NotFound(f"{store.url} holds no run, sweep, checkpoint or data set"
-                       + (f" among its {count:,} objects" if count else ": there is nothing there"))
+        raise NotFound(f"{store.url} holds no run, sweep, checkpoint or data set: "
+                       + ("there are only other files" if found.others or found.hidden else "there is nothing there"))
     if found.root is None or found.root.kind != "run":
         return Found(store.url, facts_of(store, found))
     run = found.root
@@ -61,11 +60,9 @@ def lines(found: Found) -> list[str]:
 
 def _of_run(found: Found) -> list[str]:
     run = found.run
-    out = [f"run {found.url}", "  " + "  ".join(part for part in (
-        run.recipe and f"{run.recipe},", run.class_name and f"class {run.class_name},",
-        f"epoch {_epochs(run)}," if run.epochs else "", f"AUROC {_auroc(run) or 'not known yet'},",
-        f"{amount(run.bytes)},", day(run.modified)) if part).replace("  ", " ").lstrip()]
-    out += _notes([run])
+    told = [run.recipe, run.class_name and f"class {run.class_name}", f"epoch {_epochs(run)}" if run.epochs else "",
+            f"AUROC {_auroc(run)}" if run.auroc is not None else "", amount(run.bytes), day(run.modified)]
+    out = [f"run {found.url}", "  " + ", ".join(part for part in told if part), *_notes([run])]
     if not found.places:
         return [*out, "", "no checkpoint yet"]
 
@@ -83,7 +80,7 @@ def _of_run(found: Found) -> list[str]:
 def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
     """Aligned: numbers to the right, as their titles tell."""
     widths = [max(len(cell) for cell in column) for column in zip(titles, *rows, strict=True)]
-    widths[0] = min(widths[0], _WIDEST_NAME)
+    widths[0] = max(len(titles[0]), min(widths[0], _WIDTH - sum(width + 2 for width in widths[1:]) - 2))
     rights = {"epoch", "AUROC", "size", "images", "exposure", "classes", "runs", "best AUROC", "hold-out loss"}
 
     def line(cells: list[str]) -> str:
@@ -94,7 +91,7 @@ def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def _notes(group: list[Facts]) -> list[str]:
-    return [f"  ! {one.place.name or '.'}: {one.damaged or one.missing}" for one in group if one.damaged or one.missing]
+    return [f"  ! {_name(one)}: {one.damaged or one.missing}" for one in group if one.damaged or one.missing]
 
 
 def _name(one: Facts) -> str:

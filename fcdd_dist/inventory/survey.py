@@ -15,6 +15,7 @@ from ..checkpoint import FOLDER, RECORD, position
 from ..data.manifest import MANIFEST
 from ..run.job import EXPERIMENT, STOP
 from ..storage import Entry, Store
+from ..storage.lease import CLAIMS, LEASE
 from ..storage.stores import check_key
 
 SWEEP = "sweep.json"
@@ -119,13 +120,15 @@ def survey(entries: Iterable[Entry]) -> Survey:
             found.others.append(entry)
         else:
             key = entry.key.removeprefix(place.prefix)
-            (place.live if place.kind != "checkpoint" and is_live(key) else place.own)[key] = entry
+            (place.live if is_live(place.kind, key) else place.own)[key] = entry
     return found
 
 
-def is_live(key: str) -> bool:
-    """Whether a key of a run, a sweep or a data set is of a driver at work, and no part of what was computed."""
-    return key == STOP or key.startswith((BOARD, "lease/")) or ("/" not in key and key.startswith("lease"))
+def is_live(kind: Kind, key: str) -> bool:
+    """Whether a key of a place is of a driver or writer at work, and no part of what was computed."""
+    if kind == "checkpoint":
+        return False
+    return key.startswith(CLAIMS) or key == LEASE or (kind != "data set" and (key == STOP or key.startswith(BOARD)))
 
 
 def _places(entries: list[Entry]) -> dict[str, Place]:

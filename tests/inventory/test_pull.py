@@ -177,7 +177,7 @@ def test_a_read_that_was_wrong_once_is_made_good(harmful, tiny_data, into):
 def test_a_damaged_shard_is_named_and_never_under_its_name(harmful, tiny_data, into):
     copy(tiny_data, harmful)
     harmful.flip["train/1/000000.tar"] = 99
-    with pytest.raises(Damaged, match="bad:/train/1/000000.tar does not verify: its SHA-256"):
+    with pytest.raises(Damaged, match=r"bad:/train/1/000000\.tar does not verify: its SHA-256"):
         pull("bad:", str(into))
     there = {key for key in files(into) if not key.startswith(".part-")}
     wanted = set(files(tiny_data.root)) - {"train/1/000000.tar", "manifest.json"}
@@ -191,7 +191,7 @@ def test_a_damaged_shard_is_named_and_never_under_its_name(harmful, tiny_data, i
 def test_what_else_a_run_holds_is_pulled_beside_a_damaged_checkpoint(harmful, into):
     copy(a_run(MemoryStore()), harmful)
     harmful.flip["checkpoints/epoch-000002/detector.safetensors"] = 99
-    with pytest.raises(Damaged, match="epoch-000002/detector.safetensors"):
+    with pytest.raises(Damaged, match=r"epoch-000002/detector\.safetensors"):
         pull("bad:", str(into))
     assert Detector.load(str(into)).record.cursor.epoch == 1
     assert "result.json" in files(into)

@@ -1,0 +1,114 @@
+"""ls: one listing and the small records; lines that a person can read, and nothing that a damaged record can stop."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from fcdd_dist.errors import NotFound
+from fcdd_dist.inventory.listing import lines, look
+from fcdd_dist.storage import Entry, MemoryStore
+from tests.inventory.places import a_checkpoint, a_run, copy
+
+
+def rows(found):
+    """Lines as lists of cells."""
+    return [re.split(r" {2,}", line.strip()) for line in lines(found)]
+
+
+def test_runs_sweeps_checkpoints_and_data_sets(harmful, tiny_data):
+    a_run(harmful.at("runs/one"), auroc=0.875)
+    a_run(harmful.at("runs/two"), epochs=(1,), of=400, done=False)
+    for trial in "ab":
+        a_run(harmful.at(f"lr/trials/{trial}"), auroc={"a": 0.5, "b": 0.75}[trial])
+    harmful.write("lr/sweep.json", b"{}")
+    copy(tiny_data, harmful.at("data"))
+    copy(harmful.at("runs/one/checkpoints/epoch-000001"), harmful.at("kept"))
+    table = rows(look("bad:"))
+    assert ["sweeps (1)"] in table
+    assert ["runs (4)"] in table
+    assert ["checkpoints (1)"] in table
+    assert ["data sets (1)"] in table
+    sizes = {row[0]: row[1:-2] for row in table if len(row) > 4}
+    assert sizes["lr"] == ["2", "0.7500"]
+    assert sizes["runs/one"] == ["digit 0", "2/2", "0.8750"]
+    assert sizes["runs/two"] == ["digit 0", "1/400"]
+    assert sizes["lr/trials/b"] == ["digit 0", "2/2", "0.7500"]
+    assert sizes["kept"] == ["digit 0", "1/2", "1"]
+    manifest_images = sizes["data"][2:]
+    assert sizes["data"][:2] == ["digits", "3"]
+    assert [int(cell.replace(",", "")) for cell in manifest_images] == [537, 2876]
+    assert all(len(line) <= 100 for line in lines(look("bad:")))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", table[-1][-1])
+
+
+def test_columns_are_aligned(harmful):
+    for name, auroc in (("a", 0.5), ("b-longer", 1.0)):
+        a_run(harmful.at(name), auroc=auroc)
+    _, head, *body = lines(look("bad:"))
+    for title in ("AUROC", "size"):
+        end = head.index(title) + len(title)
+        assert all(line[end - 1] != " " and line[end] == " " for line in body)
+
+
+def test_a_run_shows_its_checkpoints(harmful):
+    run = a_run(harmful.at("run"), epochs=(1, 2, 3), losses=(0.3, 0.1, 0.2), of=3)
+    a_checkpoint(run, 4, 0.05)
+    harmful.delete("run/checkpoints/epoch-000004/checkpoint.json")
+    found = look("bad:run")
+    states = {row[0]: row[-1] for row in rows(found) if row[0].startswith("epoch-")}
+    assert states == {"epoch-000001": "complete", "epoch-000002": "complete best", "epoch-000003": "complete last",
+                      "epoch-000004": "incomplete"}
+    assert "  ! checkpoints/epoch-000004: no checkpoint.json" in lines(found)
+    tree = found.as_json()
+    assert (tree["last"], tree["best"], tree["run"]["auroc"]) == ("epoch-000003", "epoch-000002", 0.9876)
+    assert [one["holdout_loss"] for one in tree["places"][:3]] == [0.3, 0.1, 0.2]
+
+
+@pytest.mark.parametrize(("key", "data"), [
+    ("run/experiment.json", b"{"), ("run/experiment.json", b"[]"), ("run/experiment.json", b'{"experiment": 3}'),
+    ("run/experiment.json", b"\xff\xfe"), ("run/result.json", b"nothing"), ("sweep/sweep.json", b"{"),
+    ("data/manifest.json", b"{}"), ("kept/checkpoint.json", b'{"schema_version": 99}')])
+def test_what_is_damaged_is_said_to_be(harmful, key, data):
+    a_run(harmful.at("run"))
+    a_run(harmful.at("fine"))
+    harmful.write(key, data)
+    text = "\n".join(lines(look("bad:")))
+    assert "damaged" in text or "update" in text
+    assert f"! {key.partition('/')[0]}: {key.partition('/')[2]}" in text
+    assert re.search(r"fine +digit 0 +2/2 +0\.9876", text)
+
+
+def test_nothing_there_is_not_found(harmful):
+    with pytest.raises(NotFound, match="nothing there"):
+        look("bad:")
+    harmful.write("notes.txt", b"")
+    with pytest.raises(NotFound, match="only other files"):
+        look("bad:")
+
+
+def test_ten_thousand_objects_cost_one_listing_and_the_small_records(harmful):
+    a_run(harmful.at("run"))
+    for number in range(10_000):
+        harmful.write(f"run/tensorboard/{number}", b"x" * 10)
+    harmful.listed = [Entry("run/a//b", 1, 1.0), Entry("other/../x", 1, 1.0)]  # others may call theirs what they like
+    harmful.asked.clear()
+    found = look("bad:")
+    assert sorted(harmful.asked) == ["run/experiment.json", "run/result.json"]
+    assert found.places[0].bytes > 100_000
+
+
+def test_exposure_sets_and_what_is_hidden_are_no_places_of_their_own(harmful, tiny_data):
+    copy(tiny_data, harmful.at("data"))
+    harmful.write("data/.ray/experiment.json", b"{}")
+    assert [one.place.name for one in look("bad:").places] == ["data"]
+    assert look("bad:").places[0].exposure == 2876
+
+
+def test_a_store_of_memory_has_no_checkpoints_without_a_record_elsewhere():
+    from fcdd_dist.inventory.survey import survey
+
+    store = MemoryStore()
+    store.write("train/epoch-000001/000000.tar", b"")
+    assert not list(survey(store.list()).all())
