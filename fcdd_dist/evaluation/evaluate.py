@@ -14,7 +14,7 @@ import torch.distributed as dist
 from .. import checkpoint
 from ..data.manifest import Manifest, Shard, check_sizes, load_manifest
 from ..data.shards.decode import decode_samples
-from ..data.shards.read import read_shard
+from ..data.shards.read import read_each
 from ..detector import Detector
 from ..errors import BadInput, Damaged
 from ..storage import Store, open_store
@@ -26,7 +26,7 @@ from .metrics import auroc, average_precision, per_kind, why_undefined
 class Scores:
     """One entry an image of the test split, in the order of the manifest."""
 
-    paths: list[str]  # where the image came from
+    paths: list[str]  # where the image came from; of rank 0 alone, and empty elsewhere
     classes: list[str]  # class ids
     labels: np.ndarray  # (n,) int8: 1 = anomalous
     scores: np.ndarray  # (n,) float32
@@ -44,21 +44,25 @@ class Scores:
 
 
 def score_test(detector: Detector, store: Store, manifest: Manifest, world: World) -> Scores:
-    """Scores the test split. Shards are dealt to ranks; chunks are cut a shard at a time, never by rank."""
+    """Scores the test split. Shards are dealt to ranks; chunks are cut a shard at a time, never by rank.
+
+    A rank reads its own shards, and rank 0 all of them: it alone says where the images came from.
+    """
     nominal = detector.experiment.data.nominal
     parts = sorted(manifest.splits.get("test", {}).items())
     shards = [(class_id, shard) for class_id, part in parts for shard in part.shards]
-    total = sum(shard.samples for _, shard in shards)
-    scores = torch.zeros(total, dtype=torch.float32)
-    first = 0
+    ends = np.cumsum([shard.samples for _, shard in shards])
+    scores = torch.zeros(sum(shard.samples for _, shard in shards), dtype=torch.float32)
     paths: list[str] = []
-    for number, (_, shard) in enumerate(shards):
-        samples = read_shard(store, shard)
-        paths += [sample.source for sample in samples]
+    numbers = range(len(shards)) if world.is_main else range(world.rank, len(shards), world.size)
+    wanted = [shards[number][1] for number in numbers]
+    for number, shard, samples in zip(numbers, wanted, read_each(store, wanted), strict=True):
+        if world.is_main:
+            paths += [sample.source for sample in samples]
         if number % world.size == world.rank:
             images = torch.from_numpy(decode_samples(samples, manifest.form, store, shard))
-            scores[first: first + shard.samples] = detector.objective.score(detector.outputs(images)).cpu()
-        first += shard.samples
+            scores[ends[number] - shard.samples: ends[number]] = detector.objective.score(
+                detector.outputs(images)).cpu()
     scores = sum_over_ranks(scores, world, detector)
     classes = [class_id for class_id, shard in shards for _ in range(shard.samples)]
     labels = np.array([class_id != nominal for class_id in classes], np.int8)

@@ -7,7 +7,7 @@ are those of the whole batch. So no rank waits for another, and a stop is the on
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from .. import checkpoint
 from ..checkpoint import Position, Record
 from ..data.order import Cursor
 from ..data.shards.decode import decode_samples
-from ..data.shards.read import read_shard
+from ..data.shards.read import read_each
 from ..detector import CHUNK, Detector
 from ..errors import Fault, NonFiniteLoss
 from ..evaluation.evaluate import sum_over_ranks
@@ -192,14 +192,11 @@ def _first(prepared: Prepared, which: str, split: str, limit: int) -> np.ndarray
     """The first ``limit`` stored images of a split, (n, C, side, side) uint8."""
     store = prepared.data_store if which == "nominal" else prepared.exposure_store
     form = prepared.experiment.data.form
-
-    def images() -> Iterator[np.ndarray]:
-        left = limit
-        for shard in prepared.shards(which, split):
-            if left <= 0:
-                break
-            yield decode_samples(read_shard(store, shard)[:left], form, store, shard)
-            left -= shard.samples
-
-    return np.concatenate([np.empty((0, form.channels, form.side, form.side), np.uint8), *images()])
-
+    shards = prepared.shards(which, split)
+    firsts = np.cumsum([0, *(shard.samples for shard in shards)])[:-1]
+    wanted = [shard for shard, first in zip(shards, firsts, strict=True) if first < limit]
+    images, left = [np.empty((0, form.channels, form.side, form.side), np.uint8)], limit
+    for shard, samples in zip(wanted, read_each(store, wanted), strict=True):
+        images.append(decode_samples(samples[:left], form, store, shard))
+        left -= shard.samples
+    return np.concatenate(images)

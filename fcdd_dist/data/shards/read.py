@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ...errors import Damaged
 from ...storage import Store
 from ..manifest import Shard
 
+FETCHERS = 8  # threads that fetch shards: they cost little, since they wait
 _BLOCK = 512
 _MEMBER = re.compile(r"(?P<key>[a-z0-9_-]+)\.(?P<extension>jpg|png|mask\.png|json)")
 _KINDS = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"5": "a folder",
@@ -39,6 +42,30 @@ def read_shard(store: Store, shard: Shard) -> list[Sample]:
     (after a second look: a read can fail), or where they are no shard.
     """
     return parse_shard(fetch(store, shard), store, shard)
+
+
+def read_each(store: Store, shards: Sequence[Shard]) -> Iterator[list[Sample]]:
+    """The samples of each shard, in order, while the next ones are fetched. Raises as ``read_shard`` does."""
+    for shard, data in zip(shards, fetch_each(store, shards), strict=True):
+        yield parse_shard(data, store, shard)
+
+
+def fetch_each(store: Store, shards: Sequence[Shard]) -> Iterator[bytes]:
+    """The bytes of each shard, in order; at most FETCHERS shards are on their way or wait to be taken.
+
+    Raises as ``read_shard`` does, when it is the shard's turn. Closing it does not wait for what is on its way.
+    """
+    pool = ThreadPoolExecutor(FETCHERS, "fetch")
+    ahead: deque[Future[bytes]] = deque()
+    try:
+        for shard in shards:
+            ahead.append(pool.submit(fetch, store, shard))
+            if len(ahead) == FETCHERS:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def fetch(store: Store, shard: Shard) -> bytes:
