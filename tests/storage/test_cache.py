@@ -167,6 +167,13 @@ def test_a_wrong_total_is_put_right(store, folder):
         assert int((folder / ".total").read_bytes()) == sum(held(folder).values()) <= 3.5 * SIZE
 
 
+def test_what_two_wrote_at_once_is_counted_once(folder):
+    both = Cache(folder, 100 * SIZE)
+    both.put(content(1), sha256(1))
+    both.put(content(1), sha256(1))
+    assert int((folder / ".total").read_bytes()) == SIZE
+
+
 def test_parts_of_killed_writers_go_once_they_are_old(store, folder):
     get(cached(store, folder), 1)
     shelf = path_of(folder, 1).parent
