@@ -26,8 +26,10 @@ def in_bucket(bucket, digits_data):
 
 @pytest.mark.s3
 def test_a_second_run_reads_no_shard_from_the_bucket_and_computes_the_same(in_bucket, digits_experiment, tmp_path):
+    one_epoch = digits_experiment.override(["epochs=1"])
+
     def job(name, cache):
-        return Job(experiment=digits_experiment.override(["epochs=1"]), data=in_bucket, run=str(tmp_path / name), cache=cache)
+        return Job(experiment=one_epoch, data=in_bucket, run=str(tmp_path / name), cache=cache)
 
     shards = sum(entry.size for entry in open_store(in_bucket).list() if entry.key.endswith(".tar"))
     results, read = [], []
