@@ -1,18 +1,21 @@
 """What every store promises."""
 
+import hashlib
 import threading
 
 import pytest
 
-from fcdd_dist.errors import BadInput, NotFound
-from fcdd_dist.storage import Cache, CachedStore, FolderStore, MemoryStore, absolute, open_store
+from fcdd_dist.errors import BadInput, Damaged, NotFound
+from fcdd_dist.storage import Cache, CachedStore, FolderStore, MemoryStore, absolute, open_store, probe
 
 STORES = {"folder": lambda path: FolderStore(path / "store"), "memory": lambda path: MemoryStore(),
           "cached": lambda path: CachedStore(MemoryStore(), Cache(path / "cache", 10**6))}
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=[*STORES, pytest.param("s3", marks=pytest.mark.s3)])
 def store(request, tmp_path):
+    if request.param == "s3":
+        return open_store(f"{request.getfixturevalue('bucket').url}/a prefix/ü")
     return STORES[request.param](tmp_path)
 
 
@@ -50,6 +53,28 @@ def test_lists_by_prefix_in_order_of_keys(store):
     entry = next(iter(store.list("a/10")))
     assert entry.size == 4
     assert entry.modified > 1e9
+
+
+def test_verified_reads(store):
+    data = b"x" * 1000
+    sha256 = hashlib.sha256(data).hexdigest()
+    store.write("a", data)
+    assert store.verified("a", 1000, sha256) == data
+    for size, sum_, why in ((999, sha256, "has 1000 bytes and should have 999"), (1000, "0" * 64, "has other bytes")):
+        with pytest.raises(Damaged, match=f"/a {why}"):
+            store.verified("a", size, sum_)
+    with pytest.raises(NotFound):
+        store.verified("b", 1000, sha256)
+
+
+def test_a_whole_store_has_no_leftovers(store):
+    store.write("a", b"1")
+    assert list(store.leftovers()) == []
+
+
+def test_can_be_written_and_listed(store):
+    probe(store)
+    assert keys(store) == []
 
 
 def test_deletes(store):
