@@ -145,11 +145,12 @@ class Fetcher:
         with self._lock:
             self.stopped = True
             self._lock.notify_all()
-        if wait:
-            for thread in self._threads:
-                thread.join()
-            for attempt in self._active:
-                attempt.output.close()
+        for thread in self._threads if wait else ():
+            thread.join()
+        for attempt in self._active:
+            with attempt.lock:
+                if not attempt.writing:
+                    attempt.output.close()
 
     # Threads
 
@@ -193,6 +194,8 @@ class Fetcher:
         with self._lock:
             self._active.append(attempt)
             self._lock.notify_all()
+            if self.stopped:
+                attempt.output.close()
         return None
 
     def _piece(self, attempt: _Attempt, start: int, end: int) -> None:
@@ -221,7 +224,7 @@ class Fetcher:
                 piece = None if attempt.over or self.stopped else attempt.pieces.pop(attempt.written, None)
                 if piece is None:
                     attempt.writing = False
-                    if attempt.over:
+                    if attempt.over or self.stopped:
                         attempt.output.close()
                     return None
             attempt.output.write(piece)
