@@ -34,6 +34,9 @@ class Nobody:
     def holdout_loss(self) -> None:
         return None
 
+    def epoch_figures(self) -> dict[str, float]:
+        return {}
+
     def after_step(self, state: State) -> None:
         pass
 

@@ -2,12 +2,17 @@
 
 A checkpoint is taken by rank 0 alone, whenever one is due: every rank holds the same weights, and the running sums
 are those of the whole batch. So no rank waits for another, and a stop is the only thing that they have to agree on.
+
+The training thread takes the snapshot, which must be of these very weights; all that touches storage goes on beside
+the training, one thing at a time. What comes due meanwhile is left out, and nothing piles up where storage is slow.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import astuple
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,21 +29,24 @@ from ..errors import Fault, NonFiniteLoss
 from ..evaluation.evaluate import sum_over_ranks
 from ..evaluation.metrics import Threshold, choose_threshold
 from ..model.heatmap_scale import heatmap_scale
-from ..storage import exists, open_store
+from ..storage import Counts, counts, open_store
 from ..storage.lease import still_current
 from ..training.curves import write_metrics, write_tensorboard
 from ..training.fit import State
 from ..training.optimization import load_optimizer_tensors, optimizer_tensors
 from ..world import World
+from .background import Background, Lookout
 from .job import STOP, Prepared
 
-_LOOK_S = 0.3  # between looks for a request to stop
-_METRICS_S = 0.5  # between writes of metrics.jsonl, where epochs are shorter
+_METRICS_S = 0.5  # between writes of metrics.jsonl at least, where epochs are shorter
 _REFERENCE = 500  # images of each kind whose maps set the scale of heatmaps, at most
 
 
 class Commits:
-    """The watcher of a run's training; see ``training.fit.Watcher``."""
+    """The watcher of a run's training; see ``training.fit.Watcher``. A context manager around it, after ``restore``.
+
+    What fails beside the training is raised at the next step.
+    """
 
     def __init__(self, prepared: Prepared, world: World, detector: Detector, versions: dict[str, str],
                  say: Callable[[str], None], on_step: Callable[[State], None]) -> None:
@@ -46,10 +54,29 @@ class Commits:
         self._prepared, self._world, self._versions, self._say, self._on_step = prepared, world, versions, say, on_step
         self._job, self._run = prepared.job, open_store(prepared.job.run)
         self._reference = _Reference(prepared)
-        self._looked = self._wrote = self._committed = time.monotonic()
+        self._upload = Background("upload")
+        self._lookout: Lookout | None = None
+        self._taken = self._wrote = time.monotonic()
+        self._unwritten: tuple[dict, ...] | None = None  # the history, where metrics.jsonl is behind it
+        self._counted = counts()
         self._began = time.time()
-        self._stop = False
         self._at: Cursor | None = None  # of the newest checkpoint
+
+    def __enter__(self) -> Commits:
+        if self._world.is_main:
+            self._lookout = Lookout(self._run, STOP)
+        self._counted = counts()
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        """What is in flight ends or fails before the run does."""
+        if self._lookout is not None:
+            self._lookout.close()
+        if (failed := self._upload.close()) is None:
+            return
+        if error is None:
+            raise failed
+        self._say(f"the last upload failed, too: {type(failed).__name__}: {failed}")
 
     def restore(self, state: State) -> None:
         """Puts ``state`` where the newest checkpoint that verifies left it; without one it stays as it is."""
@@ -82,10 +109,7 @@ class Commits:
                 self._say(f"the last bits may differ from an undisturbed run: {', '.join(changed)}")
 
     def wants_stop(self) -> bool:
-        if not self._stop and time.monotonic() - self._looked >= _LOOK_S:
-            self._looked = time.monotonic()
-            self._stop = exists(self._run, STOP)
-        return self._stop
+        return self._lookout is not None and self._lookout.found()
 
     def holdout_loss(self) -> float | None:
         if not self._reference.held_out:
@@ -106,28 +130,51 @@ class Commits:
             for buffer in self.detector.network.buffers():
                 dist.broadcast(buffer, 0)
 
+    def epoch_figures(self) -> dict[str, int]:
+        now = counts()
+        spent, self._counted = self.over_ranks(now - self._counted), now
+        return {"storage_requests": spent.requests, "storage_retries": spent.retries}
+
+    def over_ranks(self, mine: Counts) -> Counts:
+        """The sum of what each rank gives, on all of them. Collective."""
+        return Counts(*sum_over_ranks(torch.tensor(astuple(mine)), self._world, self.detector).tolist())
+
     def after_epoch(self, state: State) -> None:
-        if self._world.is_main and time.monotonic() - self._wrote >= _METRICS_S:
-            write_metrics(self._run, state.history)
-            self._wrote = time.monotonic()
+        self._unwritten = tuple(state.history)
 
     def after_step(self, state: State) -> None:
-        if self._world.is_main and time.monotonic() - self._committed >= self._job.checkpoint_every_s:
-            self.write(state)
+        if self._world.is_main:
+            self._upload.check()
+            if not self._upload.busy:
+                self._hand_over(state)
         self._on_step(state)
 
     def write(self, state: State) -> None:
-        """Commits a checkpoint of ``state``, with threshold and heatmap scale of its weights. For rank 0.
+        """Commits a checkpoint of ``state``, with threshold and heatmap scale of its weights: on return it is there.
 
-        Where the newest checkpoint is of this very position, only its threshold and scale are taken over.
+        Where the newest checkpoint is of this very position, only its threshold and scale are taken over. For rank 0.
         """
+        self._upload.wait()
         if state.cursor == self._at:
             record = checkpoint.read_record(self._run.at(f"{checkpoint.FOLDER}/{checkpoint.name_of(self._at)}"))
             self.detector.threshold, self.detector.heatmap_scale = record.threshold, record.heatmap_scale
             return
-        self.check_lease()
+        self._take(state)
+        self._upload.wait()
+
+    def _hand_over(self, state: State) -> None:
+        """Whatever is due by now: a checkpoint, or else metrics."""
+        now = time.monotonic()
+        if now - self._taken >= self._job.checkpoint_every_s:
+            self._take(state)
+        elif self._unwritten is not None and now - self._wrote >= max(_METRICS_S, self._run.look_every):
+            self._upload.start(partial(write_metrics, self._run, self._unwritten))
+            self._wrote, self._unwritten = now, None
+
+    def _take(self, state: State) -> None:
+        """Hands over a checkpoint of ``state``: what is handed over shares no memory with what is trained."""
         self._calibrate(state)
-        prepared, job = self._prepared, self._job
+        prepared = self._prepared
         record = Record(
             experiment=prepared.experiment, experiment_id=prepared.experiment.id, fingerprint=prepared.fingerprint,
             data_id=prepared.data.id, exposure_id=prepared.exposure.id if prepared.exposure else None,
@@ -135,16 +182,20 @@ class Commits:
             sums=state.sums_by_name(), history=tuple(state.history), preprocessing=self.detector.preprocessing,
             heatmap_scale=self.detector.heatmap_scale, threshold=self.detector.threshold, versions=self._versions,
             threads=self.threads, workers=self._world.size, files={})
-        write_metrics(self._run, state.history)
-        checkpoint.write(self._run, record, {
-            checkpoint.DETECTOR: save({name: tensor.contiguous() for name, tensor in
-                                       state.network.state_dict().items()}),
-            checkpoint.OPTIMIZER: save({name: tensor.contiguous() for name, tensor in
-                                        optimizer_tensors(state.optimizer).items()})})
-        self._at = state.cursor
-        checkpoint.retain(self._run, job.keep)
-        write_tensorboard(self._run, state.history, self._began)
-        self._committed = time.monotonic()
+        files = {name: save({key: tensor.contiguous() for key, tensor in tensors.items()}) for name, tensors in (
+            (checkpoint.DETECTOR, state.network.state_dict()),
+            (checkpoint.OPTIMIZER, optimizer_tensors(state.optimizer)))}
+        self._upload.start(partial(self._commit, record, files))
+        self._at, self._unwritten = state.cursor, None
+        self._taken = self._wrote = time.monotonic()
+
+    def _commit(self, record: Record, files: dict[str, bytes]) -> None:
+        """In the background."""
+        self.check_lease()
+        write_metrics(self._run, record.history)
+        checkpoint.write(self._run, record, files)
+        checkpoint.retain(self._run, self._job.keep)
+        write_tensorboard(self._run, record.history, self._began)
 
     def check_lease(self) -> None:
         """Raises Fault where another driver has the run by now."""

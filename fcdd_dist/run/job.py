@@ -17,6 +17,7 @@ from ..storage import Cache, CachedStore, FolderStore, Store, open_store
 from ..storage.lease import LEASE
 
 EXPERIMENT, RESULT, STOP = "experiment.json", "result.json", "stop.json"
+_NO_RUN_YET = (".ray/", ".probe-", "board/", "lease/", LEASE)  # what may be there before a run is
 
 
 class Job(Value):
@@ -147,7 +148,7 @@ def check(prepared: Prepared) -> None:
     run = open_store(prepared.job.run)
     there = _standing(run)
     if there is None:
-        if any(True for entry in run.list() if not entry.key.startswith((".ray/", "board/", "lease/", LEASE))):
+        if any(True for entry in run.list() if not entry.key.startswith(_NO_RUN_YET)):
             raise Conflict(f"{run.url} holds other files and no run: give another --name or --storage")
         return
     other = Experiment.from_json(json.dumps(there["experiment"]))

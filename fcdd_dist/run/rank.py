@@ -9,10 +9,11 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ..errors import Fault, Interrupted
-from ..storage import open_store
+from ..storage import Counts, counts, open_store
 from ..world import World
 from .job import RESULT, Job, Prepared, prepare
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ..model.normalization import Preprocessing
     from ..stream.batches import Stream
     from ..training.fit import State
+    from .commit import Commits
 
 Say = Callable[[str], None]
 
@@ -30,7 +32,8 @@ def run_rank(job: Job, world: World, device: str = "cpu", say: Say = lambda line
              on_step: Callable[[State], None] = lambda state: None) -> dict:
     """Trains and evaluates; returns the result. ``on_step`` looks on after every step.
 
-    Raises Interrupted, with the state committed, where a stop was requested by ``stop.json`` in the run folder.
+    When it returns, the last checkpoint is committed. Raises Interrupted, with the state committed, where a stop was
+    requested by ``stop.json`` in the run folder; also what storage failed with beside the training.
     """
     import torch
 
@@ -41,6 +44,7 @@ def run_rank(job: Job, world: World, device: str = "cpu", say: Say = lambda line
     if job.threads:
         torch.set_num_threads(job.threads)
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32, on GPUs, too
+    spent_before = counts()
     prepared, where = prepare(job), torch.device(device)
     e = prepared.experiment
     _agree(prepared, world, where)
@@ -51,13 +55,14 @@ def run_rank(job: Job, world: World, device: str = "cpu", say: Say = lambda line
     commits = Commits(prepared, world, Detector(e, network, preprocessing), versions(), say, on_step)
     commits.restore(state)
     began = time.perf_counter()
-    finished = fit(e, world, stream, state, commits)
-    if world.is_main:
-        commits.write(state)
+    with commits:
+        finished = fit(e, world, stream, state, commits)
+        if world.is_main:
+            commits.write(state)
     if not finished:
         raise Interrupted(f"stopped after epoch {state.cursor.epoch} of {e.epochs}, step {state.cursor.step}, "
                           f"with a checkpoint committed")
-    return _finish(prepared, world, commits, state, time.perf_counter() - began)
+    return _finish(prepared, world, commits, state, time.perf_counter() - began, spent_before)
 
 
 def versions() -> dict[str, str]:
@@ -127,7 +132,8 @@ def measured_preprocessing(prepared: Prepared) -> Preprocessing:
         lcn_minimum=first.lcn_minimum, lcn_maximum=first.lcn_maximum)
 
 
-def _finish(prepared: Prepared, world: World, commits, state: State, seconds: float) -> dict:
+def _finish(prepared: Prepared, world: World, commits: Commits, state: State, seconds: float,
+            spent_before: Counts) -> dict:
     from ..evaluation.evaluate import score_test, summary
     from ..evaluation.pictures import write_heatmaps
 
@@ -135,14 +141,15 @@ def _finish(prepared: Prepared, world: World, commits, state: State, seconds: fl
     commits.share_statistics()
     scores = score_test(detector, prepared.data_store, prepared.data, world)
     result = {"fingerprint": prepared.fingerprint, "epochs": e.epochs, **summary(detector, prepared.data, scores)}
+    others = commits.over_ranks(Counts() if world.is_main else counts() - spent_before)
     if not world.is_main:
         return result
-    counts = {which: sum(part.samples for part in prepared.parts("nominal", which)) for which in ("train", "holdout")}
+    samples = {which: sum(part.samples for part in prepared.parts("nominal", which)) for which in ("train", "holdout")}
     per_epoch = [line["seconds"] for line in state.history]
     result = {
         "schema_version": 1, **result,
         "threshold": detector.threshold.model_dump(),
-        "counts": {**counts, "exposure": sum(p.samples for p in prepared.parts("exposure", *prepared.trained_on)),
+        "counts": {**samples, "exposure": sum(p.samples for p in prepared.parts("exposure", *prepared.trained_on)),
                    "test_nominal": int((scores.labels == 0).sum()), "test_anomalous": int((scores.labels == 1).sum())},
         "recipe": e.data.recipe, "nominal": e.data.nominal, "class_name": prepared.class_name, "seed": e.seed,
         "protocol": "holdout" if e.data.train_on == "train" else "paper",
@@ -153,5 +160,8 @@ def _finish(prepared: Prepared, world: World, commits, state: State, seconds: fl
     commits.check_lease()
     run.write("scores.csv", scores.csv(detector.threshold.value))
     write_heatmaps(run, detector, prepared.data_store, prepared.data, scores)
+    # Of this attempt, until here: all but the write of the result itself.
+    result["storage"] = {name: value + getattr(others, name) for name, value in
+                         asdict(counts() - spent_before).items()}
     run.write(RESULT, json.dumps(result, indent=1, allow_nan=False).encode())
     return result

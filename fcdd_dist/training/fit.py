@@ -50,7 +50,7 @@ class State:
 
 
 class Watcher(Protocol):
-    """Who looks on. Called on every rank; may do something on one, but for ``holdout_loss`` nothing collective."""
+    """Who looks on. Called on every rank; only ``holdout_loss`` and ``epoch_figures`` may do anything collective."""
 
     def wants_stop(self) -> bool:
         """Whether to stop soon: asked on rank 0 alone, at every step; once true it stays so."""
@@ -58,6 +58,10 @@ class Watcher(Protocol):
 
     def holdout_loss(self) -> float | None:
         """The mean loss of the hold-out at the end of an epoch, equal on all ranks; None where there is none."""
+        ...
+
+    def epoch_figures(self) -> dict[str, float]:
+        """What else is to stand in the line of the epoch that ends, equal on all ranks."""
         ...
 
     def after_step(self, state: State) -> None:
@@ -91,7 +95,8 @@ def fit(experiment: Experiment, world: World, stream: Stream, state: State, watc
             line = _line(experiment, cursor.epoch, state.sums_by_name(), lr)
             seconds = time.perf_counter() - clock
             line |= {"holdout_loss": _finite(watcher.holdout_loss(), "hold-out loss", cursor.epoch, lr), "lr": lr,
-                     "seconds": seconds, "images_per_s": epoch_steps * experiment.batch_size / seconds}
+                     "seconds": seconds, "images_per_s": epoch_steps * experiment.batch_size / seconds,
+                     **watcher.epoch_figures()}
             state.history.append(line)
             state.sums.zero_()
             watcher.after_epoch(state)

@@ -3,21 +3,25 @@
 ``train(job, size, fault)`` starts ``size`` ranks and returns rank 0's result, or raises RanksDied. A fault is a
 dictionary: {"rank": 0, "at": [epoch, step]} kills that rank by SIGKILL after the step before that cursor, and
 {"rank": 0, "write": "optimizer.safetensors", "times": 2, "when": "before" | "after"} around its n-th write of a key
-that ends so.
+that ends so. With a fault each step waits for the upload that it began, so that the places are the same each time; not
+so where "when" is "amid": that upload is held, and the rank is killed three steps of training later.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+_STEPS_BESIDE = 3
 
 
 class RanksDied(Exception):
@@ -58,42 +62,55 @@ def _main(arguments: dict, rank: int) -> None:
     import torch.distributed as dist
 
     from fcdd_dist.run import Job, run_rank
+    from fcdd_dist.storage import open_store
     from fcdd_dist.world import World
 
     torch.set_num_threads(arguments["threads"])
     size, fault = arguments["size"], arguments["fault"]
+    held, steps_beside = threading.Event(), threading.Semaphore(0)  # an upload, and the steps since
     if size > 1:
         dist.init_process_group("gloo", init_method=f"file://{arguments['store']}", rank=rank, world_size=size)
 
     def on_step(state) -> None:
+        for thread in threading.enumerate() if fault else ():
+            while thread.name == "upload" and thread.is_alive() and not held.is_set():
+                thread.join(0.01)
+        if held.is_set():
+            steps_beside.release()
         if fault.get("rank") == rank and fault.get("at") == [state.cursor.epoch, state.cursor.step]:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    job = Job.from_json(arguments["job"])
     if fault.get("rank") == rank and "write" in fault:
-        _die_at_write(fault)
-    result = run_rank(Job.from_json(arguments["job"]), World(rank, size), say=print, on_step=on_step)
+        _die_at_write(fault, type(open_store(job.run)), held, steps_beside)
+    result = run_rank(job, World(rank, size), say=print, on_step=on_step)
     if size > 1:
         dist.barrier()
         dist.destroy_process_group()
     print(json.dumps(result))
 
 
-def _die_at_write(fault: dict) -> None:
-    from fcdd_dist.storage import FolderStore
+def _die_at_write(fault: dict, store: type, held: threading.Event, steps_beside: threading.Semaphore) -> None:
+    seen = itertools.count(1)
 
-    write, seen = FolderStore.write, [0]
+    def dying(wrapped):
+        def method(self, key, data):
+            now = f"{self.url}/{key}".endswith(fault["write"]) and next(seen) == fault.get("times", 1)
+            if now and fault["when"] == "amid":
+                held.set()
+                for _ in range(_STEPS_BESIDE):
+                    if not steps_beside.acquire(timeout=30):
+                        raise AssertionError("the training does not go on beside an upload")
+            if now and fault["when"] != "after":
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = wrapped(self, key, data)
+            if now:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
 
-    def dying(self, key, data):
-        hit = f"{self.root}/{key}".endswith(fault["write"])
-        seen[0] += hit
-        now = hit and seen[0] == fault.get("times", 1)
-        if now and fault["when"] == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        write(self, key, data)
-        if now:
-            os.kill(os.getpid(), signal.SIGKILL)
+        return method
 
-    FolderStore.write = dying
+    store.write, store.create = dying(store.write), dying(store.create)
 
 
 if __name__ == "__main__":
