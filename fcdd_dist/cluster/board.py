@@ -47,7 +47,7 @@ class Board:
         while self.failure() is None:
             if time.monotonic() > deadline:
                 return False
-            time.sleep(0.05)
+            time.sleep(max(0.05, self._run.look_every / 5))  # a few times within a short wait, where looks cost money
         return True
 
     # Driver

@@ -74,8 +74,7 @@ def _private(placement: Placement, cpus: int, say: Callable[[str], None]) -> Ite
     wanted, there = placement.most * cpus, cores()
     if wanted > there:
         say(f"{placement.most} workers with {cpus} thread{'s' * (cpus > 1)} share {there} core{'s' * (there > 1)}")
-    folder = _own_folder(_short_folder())
-    try:
+    with own_folder() as folder:
         token = folder / "token"
         token.touch(mode=0o600)
         token.write_text(_token())
@@ -94,8 +93,6 @@ def _private(placement: Placement, cpus: int, say: Callable[[str], None]) -> Ite
                 yield
             finally:
                 ray.shutdown()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)  # a process that is still ending may write once more
 
 
 @contextlib.contextmanager
@@ -165,6 +162,13 @@ def nodes() -> int:
     return sum(node["Alive"] for node in ray.nodes())
 
 
+def on_loopback() -> bool:
+    """Whether no other machine can join the Ray that this process is connected to."""
+    import ray
+
+    return all(node["NodeManagerAddress"].startswith("127.") for node in ray.nodes())
+
+
 @contextlib.contextmanager
 def environment(values: dict[str, str], without: tuple[str, ...] = ()) -> Iterator[None]:
     """Sets variables of this process, whose children inherit them; afterwards all is as before.
@@ -191,6 +195,16 @@ def environment(values: dict[str, str], without: tuple[str, ...] = ()) -> Iterat
 def _token() -> str:
     """One for all sessions of this process: Ray keeps the first that it read."""
     return secrets.token_hex(32)
+
+
+@contextlib.contextmanager
+def own_folder() -> Iterator[Path]:
+    """A new folder of this machine that goes with the context; after a kill, once the next one is made."""
+    folder = _own_folder(_short_folder())
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # a process that is still ending may write once more
 
 
 def _own_folder(parent: str) -> Path:

@@ -12,11 +12,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from ..errors import BadInput, Fault, Interrupted
 from ..run import STOP, Job, Prepared, check, claim, prepare
-from ..storage import FolderStore, Store, open_store
+from ..storage import FolderStore, Store, open_store, probe
 from ..storage.lease import Lease
 from ..training.progress import Follower, duration
 from ..world import World
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
 Say = Callable[[str], None]
-_LOOK_EVERY_S = 0.25
+_HEAR_EVERY_S = 0.25  # signals are heard between waits
 _COLLECTIVE_TIMEOUT_S = 900  # a rank waits so long for one that neither answers nor is dead
 
 
@@ -47,6 +49,7 @@ def train(job: Job, placement: Placement, address: str | None, say: Say, live: S
         return _finished(prepared, say)
     local.refuse_early(placement, address)
     run = open_store(job.run)
+    probe(run)  # a permission that is missing would show at the first checkpoint
     with Signals() as signals, Lease.acquire(run, say=say) as lease:
         claim(prepared)
         if prepared.done:  # by whoever was waited for
@@ -71,23 +74,37 @@ def _with_ray(prepared: Prepared, placement: Placement, address: str | None, lea
               signals: Signals, say: Say, live: Say) -> dict:
     began = time.monotonic()
     try:
-        with local.session(address, placement, say) as cpus:
+        with local.own_folder() as folder, local.session(address, placement, say) as cpus:
             signals.install()
             _check_reach(prepared)
             job = prepared.job.model_copy(update={"attempt": lease.attempt, "threads": cpus})
             run = open_store(job.run)
-            trainer = _trainer(job, placement, cpus, run)
+            trainer = _trainer(job, placement, cpus, _place_of_rays_state(run, folder, placement))
             say(f"starting {placement}, {cpus} thread{'s' * (cpus > 1)} each ...")
             fitting = _Fitting(trainer)
             fitting.start()
             return _wait(fitting, _View(board, Follower(run, job.experiment.epochs), began, say, live),
-                         run, lease, signals)
+                         prepared, run, lease, signals)
     except SystemExit as exit_:  # what Ray's own handler raises where SIGTERM strikes while Ray starts
         signals.first = signal.SIGTERM
         raise signals.interrupted(BEFORE_START) from exit_
 
 
-def _trainer(job: Job, placement: Placement, cpus: int, run: Store) -> TorchTrainer:
+def _place_of_rays_state(run: Store, folder: Path, placement: Placement) -> str:
+    """``folder``, which goes with the session, or one beside the run where workers may be on several nodes.
+
+    Nothing is ever resumed from what Ray writes, and Ray gives up where its place does not answer for some seconds: so
+    it gets one of its own wherever a folder of this machine will do. Several nodes must share it. As a URL: then each
+    node's pyarrow takes endpoint and credentials from the node's own environment, and Ray passes on none.
+    """
+    may_spread = local.nodes() > 1 or (placement.least < placement.most and not local.on_loopback())
+    if may_spread and not isinstance(run, FolderStore):
+        scheme, _, place = run.url.partition("://")
+        return f"{scheme}://{quote(place)}/.ray"
+    return str(folder)
+
+
+def _trainer(job: Job, placement: Placement, cpus: int, state: str) -> TorchTrainer:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.config import LoggingConfig
@@ -99,7 +116,7 @@ def _trainer(job: Job, placement: Placement, cpus: int, run: Store) -> TorchTrai
         torch_config=TorchConfig(backend="nccl" if placement.gpus else "gloo", timeout_s=_COLLECTIVE_TIMEOUT_S),
         scaling_config=ScalingConfig(num_workers=placement.workers, use_gpu=bool(placement.gpus),
                                      resources_per_worker=placement.resources(cpus)),
-        run_config=RunConfig(name=f"attempt-{job.attempt:06}", storage_path=f"{run.url}/.ray",
+        run_config=RunConfig(name=f"attempt-{job.attempt:06}", storage_path=state,
                              failure_config=FailureConfig(max_failures=placement.max_failures,
                                                           controller_failure_limit=2),
                              logging_config=LoggingConfig(log_level="ERROR")))
@@ -148,26 +165,30 @@ class _View:
             self.live(line)
 
 
-def _wait(fitting: _Fitting, view: _View, run: Store, lease: Lease, signals: Signals) -> dict:
+def _wait(fitting: _Fitting, view: _View, prepared: Prepared, run: Store, lease: Lease, signals: Signals) -> dict:
     """Until the workers are done: their result. Raises what ended them."""
-    asked = False
+    asked, look_at = False, 0.0
     while fitting.is_alive():
         signals.patient = view.started is not None  # before that there is nothing to wait for
-        fitting.join(_LOOK_EVERY_S)
+        fitting.join(_HEAR_EVERY_S)
         lease.check()
-        view.update()
-        _raise_failure(view, signals)
+        if time.monotonic() >= look_at:
+            view.update()
+            _raise_failure(view, signals)
+            look_at = time.monotonic() + run.look_every
         if signals.first and not asked:
             asked = True
             run.write(STOP, json.dumps({"attempt": lease.attempt}).encode())
             view.say(f"{signals.first.name}: waiting for the workers to commit; once more ends at once")
     view.update()
     _raise_failure(view, signals)
+    if fitting.result is not None:
+        return fitting.result
+    if prepared.done:  # whatever Ray stumbled over afterwards
+        return prepared.result
     if fitting.error is not None:
         _raise_crash(fitting.error, view.say)
-    if fitting.result is None:
-        raise Fault("the workers ended without a result and without a reason: run the same command again")
-    return fitting.result
+    raise Fault("the workers ended without a result and without a reason: run the same command again")
 
 
 def _raise_failure(view: _View, signals: Signals) -> None:

@@ -6,7 +6,7 @@ import traceback
 
 from ..errors import Fault, FcddError, Interrupted
 from ..run import Job, run_rank
-from ..storage import open_store
+from ..storage import expect_up, open_store
 from ..world import World
 from .board import Board
 
@@ -22,6 +22,7 @@ def train_loop(config: dict) -> dict | None:
     import ray.train
     import ray.train.torch
 
+    expect_up()  # the driver has reached it: a worker that starts in an outage waits for its end
     job = Job.from_json(config["job"])
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size())
