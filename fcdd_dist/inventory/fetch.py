@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ..errors import FcddError, NotFound
+from ..errors import Damaged, Fault, NotFound
 from ..storage import Entry, Store
 
 PART = ".part-pull-"  # prefix of the names of files that are not whole yet, all in the folder that is pulled into
@@ -147,9 +147,9 @@ class Fetcher:
             self._lock.notify_all()
         for thread in self._threads if wait else ():
             thread.join()
-        for attempt in self._active:
+        for attempt in list(self._active):
             with attempt.lock:
-                if not attempt.writing:
+                if wait or not attempt.writing:
                     attempt.output.close()
 
     # Threads
@@ -199,43 +199,66 @@ class Fetcher:
         return None
 
     def _piece(self, attempt: _Attempt, start: int, end: int) -> None:
-        key = attempt.file.entry.key
+        """Where nothing before it is missing it goes straight into the file; else it waits for what is."""
+        with attempt.lock:
+            direct = not attempt.writing and not attempt.over and start == attempt.written
+            attempt.writing |= direct
+        held: list[bytes] = []
+        trouble: Callable[[], None] | None = None
         try:
-            data = self._store.read(key, start, end)
+            self._store.pour(attempt.file.entry.key, start, end,
+                             (lambda data: self._write(attempt, data)) if direct else held.append)
         except NotFound:
-            self._release(1)
-            return self._abandon(attempt, lambda: self._vanish(attempt.file, "is gone"))
-        except FcddError:
-            self._release(1)
-            raise
-        if len(data) != end - start:
-            self._release(1)
-            return self._abandon(attempt, lambda: self._again(attempt.file, "its size differs from the listing's"))
+            trouble = lambda: self._vanish(attempt.file, "is gone")
+        except Damaged:
+            trouble = lambda: self._again(attempt.file, "it changes all the time")
+        data = b"".join(held)
+        if trouble is None and (attempt.written != end if direct else len(data) != end - start):
+            trouble = lambda: self._again(attempt.file, "its size differs from the listing's")
         with attempt.lock:
             late = attempt.over
-            if not late:
+            keep = not (direct or late or trouble)
+            if keep:
                 attempt.pieces[start] = data
-            if late or attempt.writing:
-                self._release(late)
-                return None
-            attempt.writing = True
-        while True:
+            if direct and trouble:
+                attempt.writing = False
+            if direct and late:
+                attempt.output.close()
+            writer = not trouble and not late and (direct or not attempt.writing)
+            attempt.writing |= writer
+        if not keep:
+            self._release(1)
+        if trouble:
+            self._abandon(attempt, trouble)
+        elif writer:
+            self._drain(attempt)
+
+    def _drain(self, attempt: _Attempt) -> None:
+        """Writes what waits, as long as nothing before it is missing; by one thread at a time."""
+        while attempt.written < attempt.size:
             with attempt.lock:
                 piece = None if attempt.over or self.stopped else attempt.pieces.pop(attempt.written, None)
                 if piece is None:
                     attempt.writing = False
                     if attempt.over or self.stopped:
                         attempt.output.close()
-                    return None
-            attempt.output.write(piece)
-            attempt.hash.update(piece)
-            attempt.written += len(piece)
-            self._count(len(piece), fetched=len(piece))
+                    return
+            self._write(attempt, piece)
             self._release(1)
-            if attempt.written == attempt.size:
-                with self._lock:
-                    self._active.remove(attempt)
-                return self._finish(attempt)
+        with self._lock:
+            self._active.remove(attempt)
+        self._finish(attempt)
+
+    def _write(self, attempt: _Attempt, data: bytes) -> None:
+        if self.stopped:
+            raise Fault("stopped")
+        try:
+            attempt.output.write(data)
+        except OSError as error:
+            raise Fault(f"can't write {attempt.path}: {error.strerror}") from None
+        attempt.hash.update(data)
+        attempt.written += len(data)
+        self._count(len(data), fetched=len(data))
 
     def _finish(self, attempt: _Attempt) -> None:
         file = attempt.file

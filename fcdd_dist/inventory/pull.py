@@ -38,7 +38,7 @@ def pull(url: str, folder: str, *, which: Which = "all", say: Line = lambda line
         source = find(url)
         _refuse_overlap(source, into)
         total = {"files": 0, "bytes": 0, "fetched": 0, "already": 0}
-        what = _what(source)
+        what, earlier = _what(source), Plan()
         _refuse_others(into, source, what)
         plan = make_plan(source, into, which)
         _check_names(plan)
@@ -49,10 +49,11 @@ def pull(url: str, folder: str, *, which: Which = "all", say: Line = lambda line
                 gone = [unit.vanished for unit in plan.units if unit.vanished]
                 if not gone or last:
                     break
+                earlier = plan
                 say(f"{gone[0]} while it was copied: looking again")
                 source = find(url)
                 plan = make_plan(source, into, which)
-            if _tidy(into, plan):
+            if _tidy(into, plan, earlier):
                 finished()
     except KeyboardInterrupt:
         raise Interrupted(f"stopped: what {into} holds by now stays, and the same command goes on") from None
@@ -182,12 +183,12 @@ def _check_names(plan: Plan, blind: bool = False) -> None:
                 raise BadInput(f"{parent} is an object and has objects below it, which no folder can hold")
 
 
-def _tidy(into: Path, plan: Plan) -> bool:
+def _tidy(into: Path, plan: Plan, earlier: Plan) -> bool:
     """Removes parts that nothing will go on from, and files of what vanished before it was whole.
 
     Whether what is in the folder tells by itself what it is.
     """
-    for unit in plan.units:
+    for unit in earlier.units + plan.units:
         if unit.vanished and not (unit.folder / unit.records[-1][0]).exists():
             for file in unit.files:
                 file.target.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -49,6 +49,13 @@ class Store(ABC):
     @abstractmethod
     def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         """The bytes ``start`` to ``end`` (exclusive; None for the rest). Raises NotFound."""
+
+    def pour(self, key: str, start: int, end: int, sink: Callable[[bytes], object]) -> None:
+        """As ``read``, but gives the bytes to ``sink`` as they come, in order, each once: nothing large is held.
+
+        Raises Damaged, too, where the object became another one in between. ``sink`` may raise errors of ours.
+        """
+        sink(self.read(key, start, end))
 
     @abstractmethod
     def write(self, key: str, data: bytes) -> None:

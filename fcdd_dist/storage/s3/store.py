@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ...errors import BadInput, FcddError, NotFound
+from ...errors import BadInput, Damaged, FcddError, NotFound
 from ..counts import count
 from ..stores import Entry, Leftover, Store, check_key
 from .connection import Connection, connection
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PIECE = 8 << 20  # bytes of a range, and of a part: S3 wants at least 5 MiB of all but the last
 _CHUNK = 1 << 20
+_POURED = 256 << 10  # so small that its memory is used again and again
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -69,6 +70,12 @@ class S3Store(Store):
                 return self._read(key, start, end)
             except _Replaced:  # by another version while we read: from the start, of the new one
                 continue
+
+    def pour(self, key: str, start: int, end: int, sink: Callable[[bytes], object]) -> None:
+        try:
+            self._range(key, start, end, sink=sink)
+        except _Replaced:
+            raise Damaged(f"{self.url}/{key} became another object while it was read") from None
 
     def write(self, key: str, data: bytes) -> None:
         check_key(key)
@@ -150,11 +157,15 @@ class S3Store(Store):
             for future in rest:
                 future.cancel()
 
-    def _range(self, key: str, start: int, end: int, etag: str | None = None) -> tuple[bytes, int, str]:
-        """The bytes ``start`` to ``end``, at most; the size of the object; its version. Raises _Replaced."""
+    def _range(self, key: str, start: int, end: int, etag: str | None = None,
+               sink: Callable[[bytes], object] | None = None) -> tuple[bytes, int, str]:
+        """The bytes ``start`` to ``end``, at most; the size of the object; its version. Raises _Replaced.
+
+        With a ``sink`` it gets the bytes, and none are returned.
+        """
         from botocore.exceptions import ClientError
 
-        reading, name = _Reading(start, end, etag), self._name(check_key(key))
+        reading, name = _Reading(start, end, etag, sink), self._name(check_key(key))
         try:
             self._call(key, lambda client: reading.go_on(client, name), lambda: reading.got,
                        lambda problem: problem.code == "NoSuchKey" or problem.status in (412, 416))
@@ -264,9 +275,10 @@ class _Replaced(Exception):
 class _Reading:
     """A range on its way: what has come stays when the rest does not."""
 
-    def __init__(self, start: int, end: int, etag: str | None) -> None:
+    def __init__(self, start: int, end: int, etag: str | None, sink: Callable[[bytes], object] | None) -> None:
         self._start, self._end, self.etag = start, end, etag
         self.chunks: list[bytes] = []
+        self._sink, self._chunk = (sink, _POURED) if sink else (self.chunks.append, _CHUNK)
         self.got = self.total = 0
 
     def go_on(self, client: Any, name: dict[str, str]) -> None:
@@ -280,8 +292,8 @@ class _Reading:
         if there is None or int(there[1]) != at:
             raise Cut("the store does not answer with the range that was asked for")
         self.total, until = int(there[3]), min(self._end, int(there[3]))
-        while chunk := answer["Body"].read(_CHUNK):
-            self.chunks.append(chunk)
+        while chunk := answer["Body"].read(self._chunk):
+            self._sink(chunk)
             self.got += len(chunk)
         if self._start + self.got != until:  # whatever Content-Length said
             raise Cut(f"{self._start + self.got} of {until} bytes came")
