@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from itertools import tee
 from typing import NamedTuple
 
@@ -51,16 +52,21 @@ class Stream:
         plan = ((cursor, _join([self._order.rows(cursor, lane) for lane in self._lanes]))
                 for cursor in self._cursors(start, epochs))
         plan, ahead_nominal, ahead_exposure = tee(plan, 3)
-        nominal = self._nominal.walk(part.ids[~part.exposed] for _, part in ahead_nominal)
-        exposure = None if self._exposure is None else self._exposure.walk(
-            part.ids[part.exposed] for _, part in ahead_exposure)
-        for cursor, part in plan:
-            images = next(nominal)
-            if exposure is not None:
-                # Places of both kinds in one permutation, made on the host: the device is not waited for.
-                places = np.argsort(np.concatenate([np.flatnonzero(~part.exposed), np.flatnonzero(part.exposed)]))
-                images = torch.cat([images, next(exposure)])[torch.from_numpy(places).to(self._device)]
-            yield cursor, part.exposed, images
+        with ExitStack() as walks:  # an error of one ends the threads of both
+
+            def walk(pixels: Pixels, requests: Iterator[np.ndarray]) -> Iterator[torch.Tensor]:
+                return walks.enter_context(closing(pixels.walk(requests)))
+
+            nominal = walk(self._nominal, (part.ids[~part.exposed] for _, part in ahead_nominal))
+            exposure = None if self._exposure is None else walk(
+                self._exposure, (part.ids[part.exposed] for _, part in ahead_exposure))
+            for cursor, part in plan:
+                images = next(nominal)
+                if exposure is not None:
+                    # Places of both kinds in one permutation, made on the host: the device is not waited for.
+                    places = np.argsort(np.concatenate([np.flatnonzero(~part.exposed), np.flatnonzero(part.exposed)]))
+                    images = torch.cat([images, next(exposure)])[torch.from_numpy(places).to(self._device)]
+                yield cursor, part.exposed, images
 
     def _finish(self, cursor: Cursor, exposed: np.ndarray, images: torch.Tensor) -> Batch:
         e, step = self._experiment, cursor.epoch * self.steps_per_epoch + cursor.step

@@ -1,29 +1,31 @@
 """Decoded samples by their ids: resident on the device, or streamed from shards in the order they are asked for.
 
 Both give the same uint8 pixels for the same ids. What is asked for, and when, is a pure function of position
-(``data.order``), so the streamed form knows the future and decodes it ahead.
+(``data.order``), so the streamed form knows the future: it fetches shards and decodes samples ahead.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from itertools import islice
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from ..data.manifest import Shard
-from ..data.shards.decode import decode_sample, read_images
-from ..data.shards.read import Sample, read_shard
+from ..data.shards.decode import decode_sample, decode_shard
+from ..data.shards.read import FETCHERS, Sample, fetch, fetch_each, read_shard
 from ..errors import BadInput
 from ..experiment import Form
 from ..storage import Store
+from .shelf import Shelf
 
 STREAM_BYTES = 160 << 20  # of shards that a streamed split keeps
-_AHEAD = 6  # requests that are decoded ahead
+_DECODED_AHEAD = 6  # requests
+_LOOKED_AHEAD = 64  # requests whose shards are fetched, as far as these have room
 
 
 class Pixels(Protocol):
@@ -47,12 +49,17 @@ class Resident:
         self.resident_bytes = self._images.numel()
         ends = np.cumsum([shard.samples for shard in shards])
 
-        def load(number: int) -> None:
-            images = read_images(store, shards[number], form)
+        def load(number: int, data: bytes) -> None:
+            images = decode_shard(data, form, store, shards[number])
             self._images[ends[number] - len(images): ends[number]] = torch.from_numpy(images).to(device)
 
-        with ThreadPoolExecutor(threads) as pool:
-            for done in [pool.submit(load, number) for number in range(len(shards))]:
+        with ThreadPoolExecutor(threads, "decode") as decoders:
+            loading: deque[Future[None]] = deque()
+            for number, data in enumerate(fetch_each(store, shards)):
+                loading.append(decoders.submit(load, number, data))
+                if len(loading) > threads:  # what is fetched and not yet decoded takes memory, too
+                    loading.popleft().result()
+            for done in loading:
                 done.result()
 
     def walk(self, requests: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:
@@ -60,45 +67,63 @@ class Resident:
             yield self._images[torch.from_numpy(ids).to(self._images.device)]
 
 
+class _Request(NamedTuple):
+    ids: np.ndarray  # (n,) int64
+    numbers: np.ndarray  # (n,) int64: of their shards
+    shards: list[int]  # each number once
+
+
 class Streamed:
-    """Shards fetched whole and decoded in threads ahead of their use; memory is bounded, whatever the corpus."""
+    """Shards fetched whole, and samples decoded, in threads ahead of their use; memory is bounded, whatever the corpus.
+
+    Fetching has threads of its own and looks further ahead, so that decoding does not wait for a slow network.
+    """
 
     def __init__(self, store: Store, shards: tuple[Shard, ...], form: Form, device: torch.device, threads: int) -> None:
         self.samples = sum(shard.samples for shard in shards)
         self.resident_bytes = 0
-        self._store, self._shards, self._form, self._device = store, shards, form, device
+        self._store, self._shards, self._form, self._device, self._threads = store, shards, form, device, threads
         self._ends = np.cumsum([shard.samples for shard in shards])
-        self._threads = threads
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[int, Future[np.ndarray | list[Sample]]] = OrderedDict()  # by shard, the last used last
-        self._bytes = 0
+        self._shelf = Shelf(shards, self._read, STREAM_BYTES)
 
     def walk(self, requests: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:
-        with ThreadPoolExecutor(self._threads) as pool:
-            ahead: deque[Future[torch.Tensor]] = deque()
-            try:
-                for ids in requests:
-                    ahead.append(pool.submit(self._decode, ids))
-                    if len(ahead) > _AHEAD:
-                        yield self._move(ahead.popleft().result())
-                while ahead:
-                    yield self._move(ahead.popleft().result())
-            finally:
-                for future in ahead:
-                    future.cancel()
+        """Raises Damaged, NotFound or Fault at the request that needs what can't be had.
 
-    def _move(self, images: torch.Tensor) -> torch.Tensor:
-        return images.to(self._device, non_blocking=True)
+        Closing it does not wait: what is under way in its threads comes to its end, and they end, too.
+        """
+        fetchers, decoders = ThreadPoolExecutor(FETCHERS, "fetch"), ThreadPoolExecutor(self._threads, "decode")
+        ahead: deque[_Request] = deque()  # those whose shards are taken
+        decoding: deque[Future[torch.Tensor]] = deque()  # the first of them
+        coming = map(self._request, requests)
+        request = next(coming, None)
+        try:
+            while request is not None or ahead:
+                while request is not None and len(ahead) <= _LOOKED_AHEAD and self._shelf.take(
+                        request.shards, fetchers, anyway=not ahead):
+                    ahead.append(request)
+                    request = next(coming, None)
+                for soon in islice(ahead, len(decoding), _DECODED_AHEAD + 1):
+                    decoding.append(decoders.submit(self._decode, soon))
+                yield decoding.popleft().result().to(self._device, non_blocking=True)
+                self._shelf.give_back(ahead.popleft().shards)
+        finally:
+            decoders.shutdown(wait=False, cancel_futures=True)
+            for request in ahead:
+                self._shelf.give_back(request.shards)
+            fetchers.shutdown(wait=False)
 
-    def _decode(self, ids: np.ndarray) -> torch.Tensor:
+    def _request(self, ids: np.ndarray) -> _Request:
+        numbers = np.searchsorted(self._ends, ids, side="right")
+        return _Request(ids, numbers, np.unique(numbers).tolist())
+
+    def _decode(self, request: _Request) -> torch.Tensor:
         side, channels = self._form.side, self._form.channels
-        images = torch.empty((len(ids), channels, side, side), dtype=torch.uint8,
+        images = torch.empty((len(request.ids), channels, side, side), dtype=torch.uint8,
                              pin_memory=self._device.type == "cuda")
         out = images.numpy()
-        numbers = np.searchsorted(self._ends, ids, side="right")
-        for number in np.unique(numbers):
-            content, rows = self._content(int(number)), np.flatnonzero(numbers == number)
-            places = ids[rows] - (self._ends[number] - self._shards[number].samples)
+        for number in request.shards:
+            content, rows = self._shelf.content(number), np.flatnonzero(request.numbers == number)
+            places = request.ids[rows] - (self._ends[number] - self._shards[number].samples)
             if isinstance(content, np.ndarray):
                 out[rows] = content[places]
             else:
@@ -106,31 +131,11 @@ class Streamed:
                     out[row] = decode_sample(content[place], self._form, self._store, self._shards[number])
         return images
 
-    def _content(self, number: int) -> np.ndarray | list[Sample]:
-        """A shard's images, or its samples: fetched by the first who asks, kept while there is room."""
-        shard = self._shards[number]
-        with self._lock:
-            future = self._kept.get(number)
-            mine = future is None
-            if mine:
-                future = self._kept[number] = Future()
-                self._bytes += shard.bytes
-                while self._bytes > STREAM_BYTES and len(self._kept) > 1:
-                    oldest, _ = self._kept.popitem(last=False)
-                    self._bytes -= self._shards[oldest].bytes
-            self._kept.move_to_end(number)
-        if mine:
-            try:
-                # Without compression pixels take less room than files; JPEG is decoded when it is asked for.
-                read = read_images if self._form.quality is None else _read_samples
-                future.set_result(read(self._store, shard, self._form))
-            except BaseException as error:  # noqa: BLE001  (handed to whoever waits for it, and raised there)
-                future.set_exception(error)
-        return future.result()
-
-
-def _read_samples(store: Store, shard: Shard, _form: Form) -> list[Sample]:
-    return read_shard(store, shard)
+    def _read(self, shard: Shard) -> np.ndarray | list[Sample]:
+        """A shard's images or, where these would take more room, its samples: JPEG is decoded when it is asked for."""
+        if self._form.quality is None:
+            return decode_shard(fetch(self._store, shard), self._form, self._store, shard)
+        return read_shard(self._store, shard)
 
 
 def open_pixels(store: Store, shards: tuple[Shard, ...], form: Form, device: torch.device, *, budget: int,

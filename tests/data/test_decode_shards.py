@@ -10,8 +10,8 @@ from fcdd_dist.data import stored_png
 from fcdd_dist.data.images import encode
 from fcdd_dist.data.manifest import Shard
 from fcdd_dist.data.shards import decode
-from fcdd_dist.data.shards.decode import decode_samples, read_images
-from fcdd_dist.data.shards.read import read_shard
+from fcdd_dist.data.shards.decode import decode_samples, decode_shard
+from fcdd_dist.data.shards.read import fetch, read_shard
 from fcdd_dist.errors import Damaged
 from fcdd_dist.experiment import Form
 from fcdd_dist.storage import MemoryStore
@@ -44,7 +44,7 @@ def test_at_once_is_one_by_one(text, names):
     form = Form.parse(text)
     store, shard = write(form, names)
     want = decode_samples(read_shard(store, shard), form, store, shard)
-    assert np.array_equal(read_images(store, shard, form), want)
+    assert np.array_equal(decode_shard(fetch(store, shard), form, store, shard), want)
     at_once = decode._all_at_once(store.read("x.tar"), shard, form)
     assert np.array_equal(at_once, want) if form.quality is None else at_once is None
 
@@ -59,7 +59,7 @@ def test_what_is_odd_is_refused_though_the_manifest_vouches_for_it(spoil):
     form = Form.parse("png-28-grey")
     store, shard = write(form, spoil=spoil)
     with pytest.raises(Damaged, match=r"x\.tar"):
-        read_images(store, shard, form)
+        decode_shard(fetch(store, shard), form, store, shard)
 
 
 def test_another_writers_png_is_decoded_by_the_careful_reader():
@@ -81,4 +81,4 @@ def test_another_writers_png_is_decoded_by_the_careful_reader():
     data, store = tar_file.getvalue(), MemoryStore()
     store.write("x.tar", data)
     shard = Shard(key="x.tar", samples=1, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-    assert np.array_equal(read_images(store, shard, form)[0, 0], pixels)
+    assert np.array_equal(decode_shard(fetch(store, shard), form, store, shard)[0, 0], pixels)

@@ -11,9 +11,11 @@ import tarfile
 import pytest
 
 from fcdd_dist.data.manifest import Shard
-from fcdd_dist.data.shards.read import read_shard
+from fcdd_dist.data.shards.read import FETCHERS, read_each, read_shard
 from fcdd_dist.errors import Damaged, NotFound
+from fcdd_dist.experiment import Form
 from fcdd_dist.storage import MemoryStore
+from tests.support.shards import SlowStore, no_thread_is_left, until, write_shards
 
 BLOCK = 512
 
@@ -182,3 +184,35 @@ def test_a_read_that_fails_once_is_made_again():
     store.delete("a.tar")
     with pytest.raises(NotFound):
         read_shard(store, record)
+
+
+def test_shards_are_read_ahead_in_order_and_an_error_waits_for_its_turn():
+    store = SlowStore(wait_s=0.02)
+    shards = write_shards(store, Form.parse("png-5-grey"), [2] * 40)
+    assert [[sample.source for sample in samples] for samples in read_each(store, shards)] == [
+        [f"{number}/{index}" for index in range(2)] for number in range(40)]
+    assert store.most_at_once == FETCHERS
+    store.delete("30.tar")
+    samples = read_each(store, shards)
+    for _ in range(30):
+        next(samples)
+    with pytest.raises(NotFound, match=r"30\.tar"):
+        next(samples)
+    assert list(samples) == []
+    until(no_thread_is_left)
+    assert list(read_each(store, [])) == []
+
+
+def test_few_are_read_ahead_and_none_after_the_end():
+    store = SlowStore()
+    shards = write_shards(store, Form.parse("png-5-grey"), [2] * 40)
+    samples = read_each(store, shards)
+    next(samples)
+    until(lambda: len(store.done) == FETCHERS)
+    store.gate.clear()
+    next(samples)
+    until(lambda: len(store.asked) == FETCHERS + 1)
+    samples.close()  # does not wait
+    store.gate.set()
+    until(no_thread_is_left)
+    assert len(store.asked) == FETCHERS + 1

@@ -10,14 +10,16 @@ from ...storage import Store
 from .. import stored_png
 from ..images import decode_stored
 from ..manifest import Shard
-from .read import Sample, fetch, parse_shard
+from .read import Sample, parse_shard
 
 _BLOCK = 512
 
 
-def read_images(store: Store, shard: Shard, form: Form) -> np.ndarray:
-    """All images of a shard: (samples, channels, side, side) uint8. Raises Damaged with shard and key."""
-    data = fetch(store, shard)
+def decode_shard(data: bytes, form: Form, store: Store, shard: Shard) -> np.ndarray:
+    """All images in the fetched bytes of a shard: (samples, channels, side, side) uint8.
+
+    Raises Damaged with shard and key.
+    """
     images = _all_at_once(data, shard, form) if form.quality is None else None
     if images is None:
         images = decode_samples(parse_shard(data, store, shard), form, store, shard)
