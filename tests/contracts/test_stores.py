@@ -34,6 +34,19 @@ def test_reads_what_was_written(store):
     assert store.read("a/b.bin") == b"new"
 
 
+def test_pours_what_it_reads_in_order(store):
+    data = bytes(range(256)) * 4000
+    store.write("a", data)
+    for start, end in ((0, len(data)), (1000, 900_000), (7, 8)):
+        got = []
+        store.pour("a", start, end, got.append)
+        assert b"".join(got) == data[start:end]
+    with pytest.raises(NotFound, match="nothing"):
+        store.pour("nothing", 0, 1, got.append)
+    with pytest.raises(BadInput, match="ours"):  # what the sink raises is not tried again
+        store.pour("a", 0, 10, lambda _: (_ for _ in ()).throw(BadInput("ours")))
+
+
 def test_what_is_not_there_is_not_found(store):
     for ask in (store.read, store.size):
         with pytest.raises(NotFound, match="nothing/here"):
