@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,8 @@ def run(command, workspace):
 
 
 def test_every_block_is_run_by_somebody():
-    known = {("sh", "setup"), ("sh", ""), ("sh", "data"), ("sh", "cluster"), ("sh", "long"), ("python", "")}
+    known = {("sh", "setup"), ("sh", ""), ("sh", "data"), ("sh", "bucket"), ("sh", "cluster"), ("sh", "long"),
+             ("python", "")}
     assert {(language, kind) for language, kind, *_ in BLOCKS if language} <= known
     assert len(blocks("sh", "setup")[0].splitlines()) == 2
     for language, kind, text, after in BLOCKS:
@@ -69,6 +71,20 @@ def test_in_python(workspace):
                           cwd=workspace, capture_output=True, text=True, check=False, env=os.environ)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[0] == "10 (28, 28)"
+
+
+@pytest.mark.ray
+@pytest.mark.s3
+def test_a_local_bucket(workspace):
+    """In a home of its own, so that a bucket that somebody has up is left alone."""
+    (workspace / "infra").symlink_to(ROOT / "infra")
+    (text,) = blocks("sh", "bucket")
+    with tempfile.TemporaryDirectory(prefix="fcdd-s3-") as home:  # short: sockets have names of at most 107 bytes
+        done = run(re.sub(r"(infra/local-bucket \w+)", rf"\1 --home {home}/b", text), workspace)
+        assert not Path(home, "b").exists()
+    assert "nothing to remove" in done.stdout
+    assert (workspace / "five/detector.safetensors").exists()
+    assert len((workspace / "explained-five/scores.csv").read_text().splitlines()) == 11
 
 
 @pytest.mark.ray

@@ -6,6 +6,7 @@ and how it all ends.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import threading
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ..errors import BadInput, Fault, Interrupted
+from ..errors import BadInput, Fault, FcddError, Interrupted
 from ..run import STOP, Job, Prepared, check, claim, prepare
 from ..storage import FolderStore, Store, open_store, probe
 from ..storage.lease import Lease
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
 Say = Callable[[str], None]
+_RAYS_STATE = ".ray"  # in the run, where workers may be on several nodes
 _HEAR_EVERY_S = 0.25  # signals are heard between waits
 _COLLECTIVE_TIMEOUT_S = 900  # a rank waits so long for one that neither answers nor is dead
 
@@ -59,9 +61,13 @@ def train(job: Job, placement: Placement, address: str | None, say: Say, live: S
         board = Board(run, lease.attempt)
         _clear(run, board)
         try:
-            return _with_ray(prepared, placement, address, lease, board, signals, say, live or say)
-        finally:
-            _clear(run, board)
+            result = _with_ray(prepared, placement, address, lease, board, signals, say, live or say)
+        except BaseException:
+            with contextlib.suppress(FcddError):  # the first error counts, which may be that the storage is away
+                _clear(run, board)
+            raise
+        _clear(run, board)
+        return result
 
 
 def _finished(prepared: Prepared, say: Say) -> dict:
@@ -100,7 +106,7 @@ def _place_of_rays_state(run: Store, folder: Path, placement: Placement) -> str:
     may_spread = local.nodes() > 1 or (placement.least < placement.most and not local.on_loopback())
     if may_spread and not isinstance(run, FolderStore):
         scheme, _, place = run.url.partition("://")
-        return f"{scheme}://{quote(place)}/.ray"
+        return f"{scheme}://{quote(place)}/{_RAYS_STATE}"
     return str(folder)
 
 
@@ -225,4 +231,6 @@ def _check_reach(prepared: Prepared) -> None:
 
 def _clear(run: Store, board: Board) -> None:
     board.clear()
+    for entry in list(run.list(f"{_RAYS_STATE}/")):
+        run.delete(entry.key)
     run.delete(STOP)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from .cache import Cache
 from .stores import Entry, Leftover, Store
@@ -27,6 +27,9 @@ class CachedStore(Store):
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> bytes:
         return self.store.read(key, start, end)
+
+    def pour(self, key: str, start: int, end: int, sink: Callable[[bytes], object]) -> None:
+        self.store.pour(key, start, end, sink)
 
     def write(self, key: str, data: bytes) -> None:
         self.store.write(key, data)

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
-from ..errors import BadInput, Conflict, NotFound
+from ..errors import BadInput, Conflict, FcddError, NotFound
 from .owner import Owner
 from .stores import Store, exists
 
@@ -119,8 +119,12 @@ class Lease:
     def __enter__(self) -> Lease:
         return self
 
-    def __exit__(self, *_exception: object) -> None:
-        self.release()
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        try:
+            self.release()
+        except FcddError:
+            if error is None:  # else it is the first that counts, and this one its consequence
+                raise
 
     def _renew(self) -> None:
         renewed = time.monotonic()

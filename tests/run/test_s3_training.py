@@ -170,17 +170,20 @@ def test_a_shard_that_is_damaged_for_good_is_an_error_with_its_name(job, faulty)
         run_rank(job, World())
 
 
-def test_a_cache_serves_the_second_run_and_a_full_one_stops_nothing(job, undisturbed, tmp_path, faulty):
-    cached = job.model_copy(update={"cache": str(tmp_path / "cache")})
-    run_rank(cached, World())
-    assert_equal_runs(cached, undisturbed)
-    first = len(faulty.requests("GET", r"\.tar"))
-    again = cached.model_copy(update={"run": f"{job.run}-again", "cache_bytes": 200_000})
-    for path in sorted((tmp_path / "cache").glob("??/*"))[:2]:
-        path.write_bytes(b"damaged")
-    run_rank(again, World())
-    assert_equal_runs(again, undisturbed)
-    assert first <= len(faulty.requests("GET", r"\.tar")) < 2 * first
+def test_a_cache_serves_the_second_run_and_is_repaired(job, undisturbed, tmp_path, faulty):
+    folder = tmp_path / "cache"
+    first, second, third = (job.model_copy(update={
+        "cache": str(folder), "run": f"{job.run}-{number}", "cache_bytes": size})
+        for number, size in enumerate((10**8, 10**8, 200_000)))
+    asked = []
+    for each in (first, second, third):
+        run_rank(each, World())
+        assert_equal_runs(each, undisturbed)
+        asked.append(len(faulty.requests("GET", r"\.tar")) - sum(asked))
+        for path in sorted(folder.glob("??/*"))[:2]:
+            path.write_bytes(b"damaged")
+    assert asked[1] <= 3 < asked[0]  # at most those that were damaged and one that two threads fetched
+    assert sum(path.stat().st_size for path in folder.glob("??/*")) <= 200_000
 
 
 def _is_rank(pid: str) -> bool:

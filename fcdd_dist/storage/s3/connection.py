@@ -60,7 +60,7 @@ class Connection:
     def __init__(self, settings: S3Settings) -> None:
         self._settings, self._lock = settings, threading.Lock()
         self._client: BaseClient | None = None
-        self._proven = False
+        self._proven = self._given_up = False
         self.conditional: dict[str, bool] = {}  # by bucket: whether it knows If-None-Match
 
     @cached_property
@@ -92,13 +92,12 @@ class Connection:
                 renewed = found.credentials and self._renew(client)
                 if not (found.transient or renewed):
                     raise BadInput(f"{url}: {found.line}") from None
-                patience = self._settings.retry_s if self._proven or _expect_up else min(_FIRST_CONTACT_S,
-                                                                                          self._settings.retry_s)
+                patience = self._patience()
                 # Full jitter, but for a floor: workers that failed together must not come back together.
                 wait = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**min(tries, 16)) * (0.25 + 0.75 * random.random())
                 wait = 0.0 if renewed else max(wait, found.retry_after_s)
                 if now + wait - began > patience:
-                    raise self._given_up(url, found, now - began) from None
+                    raise self._give_up(url, found, now - began) from None
                 if now - began > _TELL_AFTER_S and not told:
                     told = True
                     _say(f"{url}: {found.line}; trying for another {patience - (now - began):.0f} s")
@@ -106,12 +105,18 @@ class Connection:
                 time.sleep(wait)
                 tries += 1
             else:
-                self._proven = True
+                self._proven, self._given_up = True, False
                 return result
 
-    def _given_up(self, url: str, found: Problem, seconds: float) -> Exception:
+    def _patience(self) -> float:
+        """Seconds. Who has given up once tidies up without waiting as long for each thing."""
+        expected_up = (self._proven or _expect_up) and not self._given_up
+        return self._settings.retry_s if expected_up else min(_FIRST_CONTACT_S, self._settings.retry_s)
+
+    def _give_up(self, url: str, found: Problem, seconds: float) -> Exception:
         if not (self._proven or _expect_up):
             return BadInput(f"{url}: {found.line}")
+        self._given_up = True
         return Fault(f"{url}: nothing worked for {seconds:.0f} s: {found.line}; the same command goes on once it does")
 
     def _get(self) -> BaseClient:
