@@ -26,7 +26,7 @@ def memory(bench: Bench, data) -> list[Row]:
     peaks = {}
     for kind in ("idle", "step", "fit-resident", "fit-streamed", "run-resident", "run-streamed"):
         folder = data.folder / f"memory-{kind}"
-        peaks[kind] = _child(kind, data.small, str(folder), bench)
+        peaks[kind] = child(kind, data.small, str(folder), bench)
     idle, data_mb = peaks["idle"]["peak_mb"], peaks["step"]["data_mb"]
     activations = peaks["step"]["peak_mb"] - idle
     rows = []
@@ -40,7 +40,7 @@ def memory(bench: Bench, data) -> list[Row]:
     return rows
 
 
-def _child(kind: str, url: str, folder: str, bench: Bench) -> dict:
+def child(kind: str, url: str, folder: str, bench: Bench) -> dict:
     import torch
 
     done = subprocess.run([sys.executable, __file__, kind, url, folder, bench.precision, str(torch.get_num_threads())],

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -84,7 +85,7 @@ class Streamed:
         self.resident_bytes = 0
         self._store, self._shards, self._form, self._device, self._threads = store, shards, form, device, threads
         self._ends = np.cumsum([shard.samples for shard in shards])
-        self._shelf = Shelf(shards, self._read, STREAM_BYTES)
+        self._shelf = Shelf(shards, partial(_read, store, form), STREAM_BYTES)
 
     def walk(self, requests: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:
         """Raises Damaged, NotFound or Fault at the request that needs what can't be had.
@@ -131,11 +132,12 @@ class Streamed:
                     out[row] = decode_sample(content[place], self._form, self._store, self._shards[number])
         return images
 
-    def _read(self, shard: Shard) -> np.ndarray | list[Sample]:
-        """A shard's images or, where these would take more room, its samples: JPEG is decoded when it is asked for."""
-        if self._form.quality is None:
-            return decode_shard(fetch(self._store, shard), self._form, self._store, shard)
-        return read_shard(self._store, shard)
+
+def _read(store: Store, form: Form, shard: Shard) -> np.ndarray | list[Sample]:
+    """A shard's images or, where these would take more room, its samples: JPEG is decoded when it is asked for."""
+    if form.quality is None:
+        return decode_shard(fetch(store, shard), form, store, shard)
+    return read_shard(store, shard)
 
 
 def open_pixels(store: Store, shards: tuple[Shard, ...], form: Form, device: torch.device, *, budget: int,
