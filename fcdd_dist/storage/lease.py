@@ -3,6 +3,7 @@
 The owner renews the lease while it lives. An owner that is dead on this machine loses it at once. Any other is waited
 for: either its time runs out, and the lease is taken over, or it is renewed, and the second driver is refused. What
 counts is how long the record stays as it is by the clock of whoever waits: clocks of two machines are not compared.
+Only time in which the store answers counts: in an outage of the store no owner can renew, however alive it is.
 
 Each owner in turn has a higher ``attempt``, also after a release; a commit of an older attempt is dropped, so that
 workers that outlived their driver do no harm. Whoever wants to be the next claims its number first: it creates
@@ -28,6 +29,7 @@ from .owner import Owner
 from .stores import Store, exists
 
 LEASE, CLAIMS = "lease.json", "lease/"
+_LATE = 1 / 6  # of the time a lease is good for, by which a look is late enough to tell nothing about the owner
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,29 @@ class Lease:
         return f"{self._store.url} was taken over by {holder} while this process did not answer"
 
 
+class _Patience:
+    """The time that somebody who may be dead is given to show that he is not.
+
+    It begins anew where a look comes late: what has held it up, a store that hangs or a machine that stands still, may
+    have held up the other one as long.
+    """
+
+    def __init__(self, good_for: float, pause: float) -> None:
+        self._good_for, self._late = good_for, pause + _LATE * good_for
+        self._begin(time.monotonic())
+
+    def is_over(self) -> bool:
+        """To be asked right after each look: whether enough time has passed without a sign of life."""
+        now = time.monotonic()
+        if now - self._looked > self._late:
+            self._begin(now)
+        self._looked = now
+        return now >= self._until
+
+    def _begin(self, now: float) -> None:
+        self._looked, self._until = now, now + self._good_for
+
+
 @dataclass
 class _Contender:
     """Whoever wants a lease that somebody else has, or had."""
@@ -164,7 +189,7 @@ class _Contender:
     def wait_for_vacancy(self) -> _Record | None:
         """The last record, once nobody alive holds it; None where there is none. Raises Conflict."""
         seen: _Record | None = None  # the holder that is waited for
-        patience = 0.0
+        patience = self._patience()
         while True:
             there = _read(self.store)
             if there is None or there.owner is None or there.owner.is_dead_here():
@@ -173,11 +198,11 @@ class _Contender:
                 if seen is None:
                     self.say(f"{self.store.url} is held by {there.holder}: waiting up to {self.good_for:g} s for it "
                              f"to end")
-                seen, patience = there, time.monotonic() + self.good_for
+                seen, patience = there, self._patience()
             if there != seen:
                 raise Conflict(f"{self.store.url} is in use by {there.holder}: wait for it, stop it, or choose "
                                f"another place")
-            if time.monotonic() >= patience:
+            if patience.is_over():
                 self.say(f"{there.holder} has not renewed its lease for {self.good_for:g} s: taking over")
                 return there
             time.sleep(self.pause)
@@ -189,18 +214,21 @@ class _Contender:
             if self.store.create(_claim(number), mine.to_json()):
                 return mine if _read(self.store) == there else None
             first = _read(self.store, _claim(number))
-            patience = time.monotonic() + self.good_for
+            patience = self._patience()
             while True:
                 if _read(self.store) != there:
                     return None
                 if first and first.owner and first.owner.is_dead_here():
                     break
-                if time.monotonic() >= patience:
+                if patience.is_over():
                     self.say(f"another process was about to take over {self.store.url} {self.good_for:g} s ago and "
                              f"has not: taking over")
                     break
                 time.sleep(self.pause)
             number += 1
+
+    def _patience(self) -> _Patience:
+        return _Patience(self.good_for, self.pause)
 
 
 def _installed(store: Store, mine: _Record, settle: float) -> bool:

@@ -349,6 +349,99 @@ def test_a_renewal_that_hangs_keeps_the_lease_unless_another_came(store, monkeyp
     lease.release()
 
 
+class Outage:
+    """Holds every read and write of a store while it lasts, as one that tries again and again does."""
+
+    def __init__(self, store, monkeypatch) -> None:
+        self._up = threading.Event()
+        self._up.set()
+        self.held: set[str] = set()  # names of threads
+        for verb in ("read", "write", "create"):
+            monkeypatch.setattr(store, verb, self._holding(getattr(store, verb)))
+
+    def _holding(self, method):
+        def held(*arguments):
+            if not self._up.is_set():
+                self.held.add(threading.current_thread().name)
+                assert self._up.wait(20)
+            return method(*arguments)
+
+        return held
+
+    def lasts(self, seconds: float) -> None:
+        """From when the owner and the one who waits for it, already for some time, have run into it."""
+        time.sleep(0.15)
+        self._up.clear()
+        until = time.monotonic() + 10
+        while not self.held >= {"lease", "waiter"}:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        time.sleep(seconds)
+        self._up.set()
+
+
+def contend_in_a_thread(store, **times):
+    """(the thread, what becomes of it: a lease or the refusal)."""
+    came = []
+
+    def contend():
+        try:
+            came.append(Lease.acquire(store, say=[].append, **{**FAST, **times}))
+        except Conflict as conflict:
+            came.append(str(conflict))
+
+    thread = threading.Thread(target=contend, name="waiter")
+    thread.start()
+    return thread, came
+
+
+def test_an_outage_for_both_takes_the_lease_from_nobody(store, monkeypatch):
+    """The owner answers only some time after the store is back: later than one look of whoever waits."""
+    outage = Outage(store, monkeypatch)
+    lease = Lease.acquire(store, say=[].append, **{**FAST, "every": 0.2})
+    thread, came = contend_in_a_thread(store, good_for=0.8)
+    renew = store.write
+
+    def late(key, data):
+        if threading.current_thread().name == "lease":
+            time.sleep(0.3)
+        renew(key, data)
+
+    monkeypatch.setattr(store, "write", late)
+    outage.lasts(1.5 * 0.8)
+    thread.join(10)
+    assert "in use by" in came[0]
+    assert lease.held()
+    lease.check()
+    lease.release()
+
+
+def test_an_outage_while_a_claim_is_waited_for_does_not_count(store, monkeypatch):
+    plant(store, None)
+    store.create("lease/000004.json", claim_of(elsewhere(), 4))
+    outage = Outage(store, monkeypatch)
+    outage.held.add("lease")  # who has claimed is not of this process
+    thread, came = contend_in_a_thread(store, good_for=0.8)
+    outage.lasts(1.5 * 0.8)
+    time.sleep(0.4)
+    plant(store, elsewhere(), attempt=4)  # it was alive, and held up as well
+    time.sleep(0.1)
+    plant(store, elsewhere(), attempt=5)  # and renews
+    thread.join(10)
+    assert "in use by process 7" in came[0]
+
+
+def test_after_an_outage_a_dead_owner_is_still_replaced(store, monkeypatch):
+    plant(store, elsewhere())
+    outage = Outage(store, monkeypatch)
+    outage.held.add("lease")
+    thread, came = contend_in_a_thread(store)
+    outage.lasts(1.5 * FAST["good_for"])
+    thread.join(10)
+    assert came[0].attempt == 4
+    came[0].release()
+
+
 @pytest.mark.s3
 def test_on_a_real_server_one_of_eight_wins(bucket):
     stores = [open_store(f"{bucket.url}/runs/one") for _ in range(8)]
