@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import FcddError, Interrupted
+from ..storage import abandon
 from .parser import parse
 
 PROGRAM = "fcdd-dist"
@@ -21,10 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Errors of ours become one line; others keep their traceback.
     """
+    abandon(False)
     try:
         options = parse(sys.argv[1:] if arguments is None else list(arguments))
         return options.run(options)
     except FcddError as error:
+        abandon(isinstance(error, Interrupted))  # threads that wait for storage would keep the process
         kind = "" if isinstance(error, Interrupted) else "error: "
         print(f"{PROGRAM}: {kind}{' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
@@ -35,5 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{PROGRAM}: error: {error.filename or 'the machine'}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        abandon()
         print(f"{PROGRAM}: interrupted", file=sys.stderr)
         return 130

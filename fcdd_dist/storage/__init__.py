@@ -6,9 +6,9 @@ from .counts import Counts, counts
 from .folder import FolderStore
 from .memory import MemoryStore
 from .s3 import S3Store
-from .s3.connection import expect_up
+from .s3.connection import abandon, expect_up
 from .stores import Entry, Leftover, Store, exists, mismatch, probe
 from .urls import absolute, open_store
 
 __all__ = ["Cache", "CachedStore", "Counts", "Entry", "FolderStore", "Leftover", "MemoryStore", "S3Store", "Store",
-           "absolute", "counts", "exists", "expect_up", "mismatch", "open_store", "probe"]
+           "abandon", "absolute", "counts", "exists", "expect_up", "mismatch", "open_store", "probe"]

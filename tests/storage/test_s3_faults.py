@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import os
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 
@@ -273,8 +276,6 @@ def _certificate(folder):
 
 def _tls_before(server, pem):
     """A server that speaks TLS and hands everything on."""
-    import contextlib
-
     host, port = server.endpoint.removeprefix("http://").split(":")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem, pem.parent / "key.pem")
@@ -312,3 +313,184 @@ def _tls_before(server, pem):
             listener.shutdown(socket.SHUT_RDWR)
 
     return running()
+
+
+class TestCredentials:
+    """Those of roles and programs are new at every look; those of files may be away while they are written."""
+
+    @pytest.fixture
+    def program(self, bucket, tmp_path, monkeypatch):
+        """A ``credential_process``; ``says(key, secret)`` sets what it gives, or with None lets it fail."""
+        answer, script = tmp_path / "answer.json", tmp_path / "credentials.py"
+        script.write_text(f"import json, sys, secrets\n"
+                          f"told = json.load(open({str(answer)!r}))\n"
+                          f"if told is None: sys.exit('none now')\n"
+                          f"print(json.dumps(told))\n")
+        config = tmp_path / "config"
+        config.write_text(f"[default]\ncredential_process = {sys.executable} {script}\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+
+        def says(pair) -> None:
+            answer.write_text(json.dumps(pair and {
+                "Version": 1, "AccessKeyId": pair[0], "SecretAccessKey": pair[1]}))
+
+        return says
+
+    def test_a_refusal_is_final_after_one_more_look(self, program, bucket, monkeypatch):
+        calls = iter(range(1000))
+        monkeypatch.setattr("fcdd_dist.storage.s3.connection._keys", lambda client: next(calls))  # others at each look
+        program((bucket.server.reader_key, bucket.server.reader_secret))
+        store, before = open_store(bucket.url), counts()
+        with pytest.raises(BadInput, match="may not write there"):
+            store.write("a", b"1")
+        assert (counts() - before).requests == 2
+
+    def test_none_for_a_moment_is_waited_for(self, program, bucket, faulty):
+        good = bucket.server.access_key, bucket.server.secret_key
+        program(good)
+        store = open_store(bucket.url)
+        store.write("a", b"1")
+        faulty.add(Rule(method="GET", path="/a", times=3, status=400, code="ExpiredToken"))
+        program(None)
+        back = threading.Timer(1.0, program, [good])
+        back.start()
+        assert store.read("a") == b"1"
+        back.join()
+
+    def test_a_program_that_is_not_there_is_one_line(self, bucket, tmp_path, monkeypatch):
+        (tmp_path / "config").write_text("[default]\ncredential_process = /no/such/program\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        with pytest.raises(BadInput, match=r"settings of AWS are wrong.*/no/such/program"):
+            probe(open_store(bucket.url))
+
+
+def test_an_endpoint_with_a_password_is_refused_and_not_repeated(bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://someone:hunter2@127.0.0.1:9")
+    with pytest.raises(BadInput, match="no user and password") as caught:
+        probe(open_store(bucket.url))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_another_region_is_named(bucket, faulty):
+    store = open_store(bucket.url)
+    store.write("a", b"1")
+    faulty.add(Rule(method="GET", path="/a", times=None, status=400, code="IllegalLocationConstraintException"))
+    with pytest.raises(BadInput, match=f"bucket '{bucket.name}' is in another region: set AWS_REGION"):
+        store.read("a")
+
+
+def test_how_long_to_wait_is_heeded_as_far_as_there_is_time(store, faulty, data, monkeypatch):
+    faulty.add(Rule(method="GET", path=KEY, status=503, retry_after=1))
+    began = time.monotonic()
+    assert store.read(KEY) == data
+    assert time.monotonic() - began >= 1.0
+    monkeypatch.setenv("FCDD_S3_RETRY_S", "1")
+    store = open_store(store.url)
+    assert store.read(KEY, 0, 1) == data[:1]
+    faulty.add(Rule(method="GET", path=KEY, status=503, retry_after=3600))
+    assert store.read(KEY) == data  # tried once more when the time is over
+
+
+def test_an_upload_that_somebody_aborts_is_not_taken_for_done(store, faulty, bucket):
+    old, new = b"a" * (2 * PIECE + 1), b"b" * (2 * PIECE + 1)
+    store.write("large", old)
+
+    def abort(_request) -> None:
+        for key, upload in bucket.uploads():
+            bucket.client.abort_multipart_upload(Bucket=bucket.name, Key=key, UploadId=upload)
+
+    faulty.add(Rule(method="POST", path=r"large.*uploadId", call=abort))
+    with pytest.raises(Fault, match=f"{store.url}/large: somebody has aborted its upload"):
+        store.write("large", new)
+    assert store.read("large") == old
+
+
+def test_an_upload_that_ends_while_leftovers_are_looked_at_is_none(store, faulty, bucket):
+    name = {"Bucket": bucket.name, "Key": "data/a"}
+    upload = bucket.client.create_multipart_upload(**name)["UploadId"]
+    faulty.add(Rule(method="GET", path=rf"data/a.*{upload}", status=404, code="NoSuchUpload"))
+    assert list(store.leftovers()) == []
+    assert len(list(store.leftovers())) == 1
+
+
+def test_the_end_of_the_process_ends_all_waiting(store, faulty):
+    from fcdd_dist.storage import abandon
+
+    faulty.add(Rule(method="GET", path=KEY, times=None, status=503))
+    threading.Timer(0.5, abandon).start()
+    began = time.monotonic()
+    try:
+        with pytest.raises(Fault, match="not tried again, since this process ends"):
+            store.read(KEY)
+        assert time.monotonic() - began < 5
+    finally:
+        abandon(False)
+
+
+def test_tls_that_breaks_is_tried_again(bucket, tmp_path, monkeypatch):
+    """A handshake that is cut off is no certificate that is not trusted; a flipped bit on the wire is no bug."""
+    pem = _certificate(tmp_path)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(pem))
+    with _tls_before(bucket.server, pem) as endpoint:
+        with FaultyWire("127.0.0.1", int(endpoint.rpartition(":")[2])) as wire:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"https://127.0.0.1:{wire.port}")
+            store = open_store(bucket.url)
+            store.write("a", b"x" * 200_000)
+            wire.cut_next_handshake = True
+            wire.flip_next_after = 100_000
+            wire.hang_up()
+            before = counts()
+            assert store.read("a") == b"x" * 200_000
+            assert (counts() - before).retries >= 2
+
+
+class FaultyWire:
+    """Hands bytes on without knowing what they mean; cuts off a connection at once, or flips a bit of an answer."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._upstream = host, port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.cut_next_handshake, self.flip_next_after = False, None
+        self._open: list[socket.socket] = []
+
+    def __enter__(self) -> FaultyWire:
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.hang_up()
+        self._listener.close()
+
+    def hang_up(self) -> None:
+        """Ends all connections: the next request begins with a handshake."""
+        while self._open:
+            self._open.pop().close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                if self.cut_next_handshake:
+                    self.cut_next_handshake = False
+                    client.recv(1)
+                    client.close()
+                    continue
+                upstream = socket.create_connection(self._upstream)
+                self._open += [client, upstream]
+                for source, target, answers in ((client, upstream, False), (upstream, client, True)):
+                    threading.Thread(target=self._copy, args=(source, target, answers), daemon=True).start()
+
+    def _copy(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
+        passed = 0
+        with contextlib.suppress(OSError):
+            while piece := bytearray(source.recv(65536)):
+                passed += len(piece)
+                if answers and self.flip_next_after is not None and passed > self.flip_next_after:
+                    self.flip_next_after = None
+                    piece[len(piece) // 2] ^= 1
+                target.sendall(piece)

@@ -7,6 +7,7 @@ the address is more likely wrong than the store down. Nothing else in the projec
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import random
@@ -14,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from ...errors import BadInput, Fault
@@ -30,12 +31,19 @@ T = TypeVar("T")
 _FIRST_CONTACT_S = 2.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 10.0
 _TELL_AFTER_S = 5.0
-_AT_ONCE = 8  # pieces of objects
+_READS_AT_ONCE, _WRITES_AT_ONCE = 8, 4  # pieces of objects
+_LOOK_EVERY_S = 1.0  # for new credentials, where the old ones have expired
 _say = logging.getLogger("fcdd_dist.storage").warning
 
 _lock = threading.Lock()
 _connections: dict[tuple, Connection] = {}
 _expect_up = False
+_abandoned = threading.Event()
+
+
+def abandon(now: bool = True) -> None:
+    """Whoever waits to try again gives up at once, since the process is about to end; ``now`` False: no more."""
+    _abandoned.set() if now else _abandoned.clear()
 
 
 def expect_up() -> None:
@@ -46,8 +54,8 @@ def expect_up() -> None:
 
 def connection() -> Connection:
     """The one of this process under the settings of its environment. Raises BadInput where these are wrong."""
-    names = [name for name in os.environ if name.startswith(("AWS_", "FCDD_S3_"))]
-    key = (os.getpid(), *((name, os.environ[name]) for name in sorted(names)))  # sockets don't survive a fork
+    seen = sorted((name, os.environ[name]) for name in os.environ if name.startswith(("AWS_", "FCDD_S3_")))
+    key = os.getpid(), hashlib.sha256(repr(seen).encode()).digest()  # sockets don't survive a fork
     with _lock:
         if key not in _connections:
             _connections[key] = Connection(S3Settings.of_environment())
@@ -61,12 +69,11 @@ class Connection:
         self._settings, self._lock = settings, threading.Lock()
         self._client: BaseClient | None = None
         self._proven = self._given_up = False
+        self._looked = 0.0  # for credentials, the last time
         self.conditional: dict[str, bool] = {}  # by bucket: whether it knows If-None-Match
-
-    @cached_property
-    def threads(self) -> ThreadPoolExecutor:
-        """For pieces of objects; what runs in them must not wait for others of them."""
-        return ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="s3")
+        # For pieces of objects; what runs in them must not wait for others of them, nor a read for an upload.
+        self.readers = ThreadPoolExecutor(_READS_AT_ONCE, "s3-read")
+        self.writers = ThreadPoolExecutor(_WRITES_AT_ONCE, "s3-write")
 
     def call(self, url: str, bucket: str, request: Callable[[BaseClient], T], moved: Callable[[], int] = lambda: 0,
              expected: Callable[[Problem], bool] = lambda problem: False) -> T:
@@ -75,7 +82,7 @@ class Connection:
         ``moved``: bytes that it has got so far; any progress is a success. ``expected``: of a problem that is an
         answer to the caller, who gets the original exception. Everything else raises BadInput or Fault.
         """
-        began, tries, at, told = time.monotonic(), 0, moved(), False
+        began, tries, at, told, renewed = time.monotonic(), 0, moved(), False, False
         while True:
             client = self._get()
             try:
@@ -89,20 +96,21 @@ class Connection:
                 self._proven |= found.code.isalpha()  # an S3 store is there, whatever it says
                 if moved() != at:
                     began, tries, at = now, 0, moved()
-                renewed = found.credentials and self._renew(client)
-                if not (found.transient or renewed):
+                anew = found.credentials and (found.transient or not renewed) and self._renew(client, found.transient)
+                renewed |= anew
+                if not (found.transient or anew):
                     raise BadInput(f"{url}: {found.line}") from None
-                patience = self._patience()
-                # Full jitter, but for a floor: workers that failed together must not come back together.
-                wait = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**min(tries, 16)) * (0.25 + 0.75 * random.random())
-                wait = 0.0 if renewed else max(wait, found.retry_after_s)
-                if now + wait - began > patience:
+                left = self._patience() - (now - began)
+                if left <= 0:
                     raise self._give_up(url, found, now - began) from None
                 if now - began > _TELL_AFTER_S and not told:
                     told = True
-                    _say(f"{url}: {found.line}; trying for another {patience - (now - began):.0f} s")
+                    _say(f"{url}: {found.line}; trying for another {left:.0f} s")
                 count(retries=1)
-                time.sleep(wait)
+                # Jitter over all of the pause but a floor: workers that failed together must not come back together.
+                pause = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**min(tries, 16)) * (0.25 + 0.75 * random.random())
+                if _abandoned.wait(min(max(pause, found.retry_after_s), left)):
+                    raise Fault(f"{url}: {found.line}; not tried again, since this process ends") from None
                 tries += 1
             else:
                 self._proven, self._given_up = True, False
@@ -129,15 +137,24 @@ class Connection:
         from .problems import problem
 
         held = client._request_signer._credentials
-        return problem(error, bucket, client.meta.endpoint_url, held.method if held else "")
+        found = problem(error, bucket, client.meta.endpoint_url, held.method if held else "")
+        if found is not None and found.absent and (self._proven or _expect_up):
+            found = replace(found, transient=True)  # they were there: whoever writes them is at it
+        return found
 
-    def _renew(self, used: BaseClient) -> bool:
+    def _renew(self, used: BaseClient, now_and_then: bool) -> bool:
         """Looks for credentials once more; whether there are others than ``used`` had."""
         with self._lock:
             if self._client is not used:  # another thread did
                 return True
-            fresh = self._settings.client()
-            if _keys(fresh) == _keys(used):
+            if now_and_then and time.monotonic() - self._looked < _LOOK_EVERY_S:
+                return False
+            self._looked = time.monotonic()
+            try:
+                fresh = self._settings.client()
+            except BadInput:  # a file that is half written, a program that fails: as long as there are none, the old
+                return False
+            if _keys(fresh) in (None, _keys(used)):
                 return False
             self._client = fresh
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from botocore.exceptions import (
     SSLError,
 )
 from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
 
 from .settings import origin
 
@@ -42,6 +44,10 @@ class Cut(Exception):
     """A body that ended too early, though its headers looked right."""
 
 
+_NETWORK = (Cut, IncompleteReadError, ResponseStreamingError, ResponseParserError, ConnectionError, HTTPClientError,
+            HTTPError, builtins.ConnectionError, TimeoutError)  # HTTPError: what comes bare out of a body
+
+
 @dataclass(frozen=True)
 class Problem:
     """``code`` of S3 or "", ``status`` of HTTP or 0."""
@@ -52,6 +58,7 @@ class Problem:
     credentials: bool  # may pass once there are others
     line: str  # what is wrong and what would be right
     retry_after_s: float = 0.0
+    absent: bool = False  # there are no credentials at all
 
 
 def problem(error: Exception, bucket: str, endpoint: str, method: str) -> Problem | None:
@@ -60,18 +67,19 @@ def problem(error: Exception, bucket: str, endpoint: str, method: str) -> Proble
         return _answer(error, bucket, endpoint, method)
     if isinstance(error, SSLError) and "WRONG_VERSION_NUMBER" in str(error):
         return _plain(f"{endpoint} speaks no TLS: write http:// in {origin('endpoint')}")
-    if isinstance(error, SSLError):
+    if isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return _plain(f"the certificate of {endpoint} is not trusted ({_last(error)}): set AWS_CA_BUNDLE to the file "
                       f"of your certificate authority")
     if isinstance(error, NoCredentialsError):
         return _plain("there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or "
-                      "run where a role is attached", credentials=True)
+                      "run where a role is attached", absent=True)
     if isinstance(error, PartialCredentialsError):
         return _plain(f"the credentials are incomplete: {_last(error)}; set AWS_ACCESS_KEY_ID and "
-                      f"AWS_SECRET_ACCESS_KEY", credentials=True)
-    if isinstance(error, Cut | IncompleteReadError | ResponseStreamingError | ResponseParserError | ConnectionError
-                  | HTTPClientError | CredentialRetrievalError | OSError):
-        return Problem("", 0, True, isinstance(error, CredentialRetrievalError), _silence(error, endpoint))
+                      f"AWS_SECRET_ACCESS_KEY", absent=True)
+    if isinstance(error, _NETWORK):
+        return Problem("", 0, True, False, _silence(error, endpoint))
+    if isinstance(error, CredentialRetrievalError | OSError):  # such as a token's file that is not there
+        return Problem("", 0, True, True, f"the credentials can't be had: {_last(error)}")
     if isinstance(error, BotoCoreError):
         return _plain(f"{_last(error)}; see {origin('endpoint')}, AWS_PROFILE and ~/.aws")
     return None
@@ -113,18 +121,16 @@ def _answer(error: ClientError, bucket: str, endpoint: str, method: str) -> Prob
         line = (f"the credentials (from {_source(method)}) may not {verb} there: give them the permission, or use "
                 f"others (AWS_PROFILE, AWS_ACCESS_KEY_ID)")
     after = headers.get("retry-after", "")
-    return Problem(code, status, transient, credentials, line, float(after) if after.isdigit() else 0.0)
+    return Problem(code, status, transient, credentials, line, float(after) if after.isdecimal() else 0.0)
 
 
-def _plain(line: str, credentials: bool = False) -> Problem:
-    return Problem("", 0, False, credentials, line)
+def _plain(line: str, absent: bool = False) -> Problem:
+    return Problem("", 0, False, absent, line, absent=absent)
 
 
 def _silence(error: Exception, endpoint: str) -> str:
     if isinstance(error, ResponseParserError):
         return _NO_STORE.format(endpoint, origin("endpoint"))
-    if isinstance(error, CredentialRetrievalError):
-        return f"the credentials can't be had: {_last(error)}"
     if isinstance(error, Cut | IncompleteReadError | ResponseStreamingError):
         return f"answers of {endpoint} break off ({_last(error)})"
     return f"{endpoint} does not answer ({_last(error)}): is {origin('endpoint')} right, and the store up?"

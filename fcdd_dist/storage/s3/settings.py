@@ -63,6 +63,9 @@ class S3Settings:
             connect_timeout=min(10.0, self.timeout_s), read_timeout=self.timeout_s, tcp_keepalive=True,
             request_checksum_calculation="when_required", response_checksum_validation="when_required",
             **({"s3": {"addressing_style": self.addressing}} if self.addressing else {}))
+        if any("@" in os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")):
+            raise BadInput(f"{origin('endpoint')}: an endpoint has no user and password in it, which every message "
+                           f"would show: give http://HOST:PORT")
         authority = os.environ.get("AWS_CA_BUNDLE")
         if authority and not os.path.exists(authority):
             raise BadInput(f"AWS_CA_BUNDLE={authority}: there is no such file")
@@ -70,7 +73,7 @@ class S3Settings:
             session = boto3.session.Session(region_name=self.region)
             region = session.region_name or "us-east-1"
             return session.client("s3", region_name=region, config=config)
-        except (BotoCoreError, ValueError) as error:  # no such profile, a file that can't be read, no URL
+        except (BotoCoreError, ValueError, OSError) as error:  # no such profile, program or token; no file, no URL
             raise BadInput(f"the settings of AWS are wrong: {' '.join(str(error).split())}; see {origin('endpoint')}, "
                            f"AWS_PROFILE and ~/.aws") from None
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ...errors import BadInput, Damaged, FcddError, NotFound
+from ...errors import BadInput, Damaged, Fault, FcddError, NotFound
 from ..counts import count
 from ..stores import Entry, Leftover, Store, check_key
 from .connection import Connection, connection
@@ -27,6 +27,7 @@ PIECE = 8 << 20  # bytes of a range, and of a part: S3 wants at least 5 MiB of a
 _CHUNK = 1 << 20
 _POURED = 256 << 10  # so small that its memory is used again and again
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_TOKEN = "fcdd-upload"  # in an object's metadata: which upload made it
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -133,14 +134,29 @@ class S3Store(Store):
                 Bucket=self._bucket, Prefix=self._prefix, **more))
             for upload in page.get("Uploads", ()):
                 name = {"Bucket": self._bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
-                parts = self._call("", lambda client, name=name: client.list_parts(**name),
-                                   expected=lambda problem: problem.code == "NoSuchUpload") or {}
-                size = sum(part["Size"] for part in parts.get("Parts", ()))
-                yield Leftover(upload["Key"].removeprefix(self._prefix), size, upload["Initiated"].timestamp(),
-                               upload["UploadId"])
+                size = self._size_of_parts(name)
+                if size is not None:  # else it has ended just now
+                    yield Leftover(upload["Key"].removeprefix(self._prefix), size, upload["Initiated"].timestamp(),
+                                   upload["UploadId"])
             if not page.get("IsTruncated"):
                 return
-            more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+            more = {marker: page[f"Next{marker}"] for marker in ("KeyMarker", "UploadIdMarker")
+                    if page.get(f"Next{marker}")}
+
+    def _size_of_parts(self, name: dict[str, str]) -> int | None:
+        from botocore.exceptions import ClientError
+
+        size, more = 0, {}
+        while True:
+            try:
+                page = self._call("", lambda client, more=more: client.list_parts(**name, **more),
+                                  expected=lambda problem: problem.code == "NoSuchUpload")
+            except ClientError:
+                return None
+            size += sum(part["Size"] for part in page.get("Parts", ()))
+            if not page.get("IsTruncated"):
+                return size
+            more = {"PartNumberMarker": page["NextPartNumberMarker"]}
 
     def discard(self, leftover: Leftover) -> None:
         self._abort(leftover.key, leftover.handle)
@@ -149,7 +165,7 @@ class S3Store(Store):
         last = start + PIECE if end is None else min(end, start + PIECE)
         first, total, etag = self._range(key, start, last)
         wanted = total if end is None else min(end, total)
-        rest = [self._connection.threads.submit(self._range, key, at, min(at + PIECE, wanted), etag)
+        rest = [self._connection.readers.submit(self._range, key, at, min(at + PIECE, wanted), etag)
                 for at in range(last, wanted, PIECE)]
         try:
             return b"".join([first, *(future.result()[0] for future in rest)])
@@ -173,7 +189,7 @@ class S3Store(Store):
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             if status == 404:
                 raise self._missing(key) from None
-            if status == 412:
+            if status == 412 or etag or reading.got:
                 raise _Replaced from None
             return b"", start, ""  # 416: it ends before ``start``
         count(bytes_read=reading.got)
@@ -193,7 +209,10 @@ class S3Store(Store):
             self._call(key, put, expected=lambda problem: problem.status == 412)
         except ClientError:
             # After a try that seemed to fail, and did not, the object is our own.
-            return tries > 1 and self.read(key) == data
+            try:
+                return tries > 1 and self.read(key) == data
+            except NotFound:  # it is gone again: whoever made it was first
+                return False
         count(bytes_written=len(data))
         return True
 
@@ -215,7 +234,9 @@ class S3Store(Store):
         return known[self._bucket]
 
     def _write_parts(self, key: str, data: bytes) -> None:
-        upload = self._call(key, lambda client: client.create_multipart_upload(**self._name(key)))["UploadId"]
+        token = secrets.token_hex(16)
+        upload = self._call(key, lambda client: client.create_multipart_upload(
+            **self._name(key), Metadata={_TOKEN: token}))["UploadId"]
         name = {**self._name(key), "UploadId": upload}
 
         def part(number: int) -> dict[str, Any]:
@@ -225,29 +246,36 @@ class S3Store(Store):
             return {"PartNumber": number, "ETag": answer["ETag"]}
 
         try:
-            parts = list(self._connection.threads.map(part, range(1, -(-len(data) // PIECE) + 1)))
-            self._complete(key, name, parts, len(data))
+            parts = list(self._connection.writers.map(part, range(1, -(-len(data) // PIECE) + 1)))
+            self._complete(key, name, parts, token)
         except BaseException:
             with suppress(FcddError):  # the first error counts; `clean` finds what is left
                 self._abort(key, upload)
             raise
 
-    def _complete(self, key: str, name: dict[str, Any], parts: list[dict[str, Any]], size: int) -> None:
+    def _complete(self, key: str, name: dict[str, Any], parts: list[dict[str, Any]], token: str) -> None:
+        from botocore.exceptions import ClientError
+
+        from .problems import Cut
+
+        tries = 0
+
         def complete(client: Any) -> None:
+            nonlocal tries
+            tries += 1
             # S3 answers 200 at once and may put an error into the body: then there is no ETag.
             if not client.complete_multipart_upload(**name, MultipartUpload={"Parts": parts}).get("ETag"):
-                from .problems import Cut
-
                 raise Cut("an upload was not completed")
 
-        from botocore.exceptions import ClientError
+        def there(client: Any) -> str | None:
+            return client.head_object(**self._name(key))["Metadata"].get(_TOKEN)
 
         try:
             self._call(key, complete, expected=lambda problem: problem.code == "NoSuchUpload")
         except ClientError:
-            # An earlier try did it, and its answer was lost.
-            if self.size(key) != size:
-                raise
+            # An earlier try did it, and its answer was lost: or somebody has aborted it.
+            if tries == 1 or self._call(key, there) != token:
+                raise Fault(f"{self.url}/{key}: somebody has aborted its upload: run the same command again") from None
 
     def _abort(self, key: str, upload: str) -> None:
         from botocore.exceptions import ClientError
@@ -287,11 +315,16 @@ class _Reading:
         same = {"IfMatch": self.etag} if self.etag else {}
         at = self._start + self.got
         answer = client.get_object(**name, Range=f"bytes={at}-{self._end - 1}", **same)
-        self.etag = answer.get("ETag") or self.etag
+        if self.etag and answer.get("ETag", self.etag) != self.etag:  # a store that passes over the condition
+            raise _Replaced
+        self.etag = answer.get("ETag")
         there = _RANGE.fullmatch(answer.get("ContentRange", ""))
-        if there is None or int(there[1]) != at:
+        if there is not None and int(there[1]) == at:
+            self.total, until = int(there[3]), min(self._end, int(there[3]))
+        elif at == answer["ContentLength"] == 0:  # an empty object has no range, and stores differ in how they say so
+            return
+        else:
             raise Cut("the store does not answer with the range that was asked for")
-        self.total, until = int(there[3]), min(self._end, int(there[3]))
         while chunk := answer["Body"].read(self._chunk):
             self._sink(chunk)
             self.got += len(chunk)
