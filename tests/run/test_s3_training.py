@@ -129,7 +129,7 @@ def test_a_driver_killed_between_data_and_record(job, undisturbed, place, when):
 
 
 def test_a_worker_killed_while_its_upload_is_on_the_wire(job, undisturbed, faulty):
-    """By the proxy, when half of a checkpoint's file has gone through."""
+    """By the proxy, when the request that carries a checkpoint's file has begun, and is not done."""
     pids = []
 
     def strike(_request) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -315,6 +316,16 @@ def _tls_before(server, pem):
     return running()
 
 
+def test_an_empty_object_however_a_store_puts_it():
+    """Ceph answers with a range of none, others with all of nothing."""
+    from fcdd_dist.storage.s3.store import _Reading
+
+    for head in ({"ContentRange": "bytes */0"}, {}):
+        reading, answer = _Reading(0, PIECE, None, None), {"ETag": "e", "ContentLength": 0, **head}
+        reading.go_on(SimpleNamespace(get_object=lambda answer=answer, **_: answer), {})
+        assert (reading.got, reading.total) == (0, 0)
+
+
 class TestCredentials:
     """Those of roles and programs are new at every look; those of files may be away while they are written."""
 
@@ -407,6 +418,21 @@ def test_an_upload_that_somebody_aborts_is_not_taken_for_done(store, faulty, buc
     with pytest.raises(Fault, match=f"{store.url}/large: somebody has aborted its upload"):
         store.write("large", new)
     assert store.read("large") == old
+
+
+def test_a_writer_killed_in_mid_upload_leaves_the_old_object_and_a_leftover(store, faulty):
+    old = b"a" * (2 * PIECE + 1)
+    store.write("large", old)
+    code = (f"from fcdd_dist.storage import open_store\n"
+            f"open_store({store.url!r}).write('large', b'b' * {2 * PIECE + 1})")
+    with subprocess.Popen([sys.executable, "-c", code]) as writer:
+        faulty.add(Rule(method="PUT", path=r"large.*partNumber=3", call=lambda _request: writer.kill()))
+        assert writer.wait(60) == -9
+    assert store.read("large") == old
+    (left,) = store.leftovers()
+    assert left.key == "large"
+    store.discard(left)
+    assert list(store.leftovers()) == []
 
 
 def test_an_upload_that_ends_while_leftovers_are_looked_at_is_none(store, faulty, bucket):
