@@ -84,15 +84,21 @@ def position(name: str) -> Cursor | None:
     return Cursor(int(match[1]), int(match[2] or 0)) if match else None
 
 
-def write(run: Store, record: Record, files: dict[str, bytes]) -> str:
-    """Commits a checkpoint of the run, data first, and returns its name. ``record.files`` is filled in here."""
+def write(run: Store, record: Record, files: dict[str, bytes], check: Callable[[], None] = lambda: None) -> str:
+    """Commits a checkpoint of the run, data first, and returns its name. ``record.files`` is filled in here.
+
+    ``check`` is called before each object, and raises where it must not be written: the one before may have taken long.
+    """
     name = name_of(Cursor(record.cursor.epoch, record.cursor.step))
     store = run.at(f"{FOLDER}/{name}")
+    check()
     store.delete(RECORD)  # taking the same position again: the old files are no longer vouched for
     for file, data in files.items():
+        check()
         store.write(file, data)
     record = record.model_copy(update={"files": {
         file: File(bytes=len(data), sha256=hashlib.sha256(data).hexdigest()) for file, data in files.items()}})
+    check()
     store.write(RECORD, record.model_dump_json(indent=1).encode())
     return name
 
@@ -159,10 +165,11 @@ def best(run: Store) -> str | None:
     for name in names(run):
         try:
             history = read_record(run.at(f"{FOLDER}/{name}")).history
-        except Damaged:
+        except (Damaged, NotFound):  # or it went since it was listed
             continue
-        if not position(name).step and history and history[-1]["holdout_loss"] is not None:
-            losses[name] = history[-1]["holdout_loss"]
+        loss = history[-1].get("holdout_loss") if history and not position(name).step else None
+        if isinstance(loss, int | float):
+            losses[name] = loss
     return min(losses, key=losses.get, default=None)
 
 
