@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import json
 import re
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -127,7 +129,7 @@ shard("folder", {str(sources / "a")!r}, FolderStore({str(tmp_path / "data")!r}),
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert LEASE in contents(store)
-    store.write("train/good/000007.tar", b"a shard that the next one will not have")
+    store.write("train/good/000007.tar", store.read("train/good/000000.tar"))  # the next one will not have it
     store.write("train/good/mine.txt", b"somebody's")
     write(sources, "b", store)
     write(sources, "b", whole)
@@ -178,6 +180,43 @@ def test_a_manifest_that_was_on_its_way_for_long(sources, cleared):
         assert store.read("train/good/000000.tar") == b"of the other"
     else:
         assert write(sources, "a", store) == load_manifest(store)
+
+
+def tar(name: str, **header: object) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as out:
+        member = tarfile.TarInfo(name)
+        member.mode = 0o444
+        for key, value in header.items():
+            setattr(member, key, value)
+        out.addfile(member)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 1024, b"no tar" * 200, tar("cat.jpg"), tar("other-00000000.jpg"),
+                                  tar("good-00000000.txt"), tar("good-00000000.jpg", mtime=1700000000),
+                                  tar("good-00000000.jpg", mode=0o644), tar("good-00000000.jpg", uname="ann")])
+def test_tars_of_others_are_never_cleared_away(sources, store, data):
+    ours = tar("good-00000000.png")
+    store.write("train/good/000000.tar", ours)
+    store.write("train/good/000001.tar", data)
+    before = contents(store)
+    with pytest.raises(Conflict, match=r"holds other files, such as train/good/000001\.tar, .* choose another place"):
+        write(sources, "a", store)
+    assert contents(store) == before
+    store.delete("train/good/000001.tar")
+    write(sources, "a", store)
+    assert store.read("train/good/000000.tar") != ours
+
+
+def test_our_shards_are_known_by_their_headers(sources, fill_folder):
+    store, long = MemoryStore(), "x" * 80
+    fill_folder(sources / f"a/test/{long}", 2, 7)
+    write(sources, "a", store)
+    keys = [key for key in contents(store) if key.endswith(".tar")]
+    assert any(long in key for key in keys)
+    assert all(claims.SHARD.fullmatch(key.removeprefix("exposure/")) and claims.is_shard(store, key) for key in keys)
+    assert claims.is_shard(store, "train/good/000099.tar") is None
 
 
 def test_nothing_is_ever_written_over(store):

@@ -9,6 +9,7 @@ shards of two writers never become one data set.
 from __future__ import annotations
 
 import re
+import tarfile
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,10 +18,11 @@ from typing import get_args
 from ...errors import Conflict, Damaged, FcddError, NotFound
 from ...storage import Store, exists
 from ...storage.lease import LEASE, Lease
-from ..manifest import MANIFEST, Manifest, Split, load_manifest
+from ..manifest import CLASS_ID, MANIFEST, Manifest, Split, load_manifest
+from ..sources.folders import printable
 
 AT_ONCE = 4  # shards on their way, so that memory is bounded
-_SHARD = re.compile(r"[a-z]+/[a-z0-9_-]+/\d{6,}\.tar")
+SHARD = re.compile(rf"(?:{'|'.join(get_args(Split))})/{CLASS_ID.pattern}/\d{{6,}}\.tar")  # keys of shards
 
 
 class Claim:
@@ -102,9 +104,16 @@ class Claim:
         return True
 
     def _clear(self) -> None:
-        """Removes the shards of a sharding that never ended: no manifest vouches for them."""
+        """Removes the shards of a sharding that never ended: no manifest vouches for them.
+
+        Raises Conflict, and removes nothing, where somebody else's file has the name of a shard.
+        """
         left = [entry.key for split in get_args(Split) for entry in self.store.list(f"{split}/")
-                if _SHARD.fullmatch(entry.key)]
+                if SHARD.fullmatch(entry.key)]
+        for key, ours in zip(left, self._pool.map(lambda key: is_shard(self.store, key), left), strict=True):
+            if ours is False:
+                raise Conflict(f"{self.store.url} holds other files, such as {printable(key)}, which is no shard of "
+                               f"ours: choose another place")
         list(self._pool.map(self.store.delete, left))
 
     def _end(self) -> None:
@@ -114,6 +123,22 @@ class Claim:
             self._lease.release(forget=True)
         except FcddError as error:  # all that counts is written, or another error is on its way
             self._say(f"{LEASE} stays behind: {error}")
+
+
+def is_shard(store: Store, key: str) -> bool | None:
+    """Whether a tar with the key of a shard is one that we write, by its first header; None where it is gone.
+
+    Others, too, have tar files with numbers in folders of such names.
+    """
+    try:
+        first = tarfile.TarInfo.frombuf(store.read(key, 0, tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+    except NotFound:
+        return None
+    except (tarfile.TarError, ValueError):  # by what it stumbles over
+        return False
+    member = rf"{re.escape(key.split('/')[-2])}-\d{{8,}}\.(?:png|jpg|json)"
+    return ((first.mtime, first.mode, first.uname, first.gname) == (0, 0o444, "", "")
+            and re.fullmatch(member, first.name) is not None)
 
 
 def refuse_standing(store: Store) -> None:
