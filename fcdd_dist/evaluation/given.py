@@ -6,7 +6,6 @@ import glob
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
@@ -19,6 +18,7 @@ from ..data.sources.folders import EXTENSIONS, is_image, read_bytes
 from ..data.sources.folders import find_images as images_in
 from ..errors import BadInput, NotFound
 from ..storage import Entry, Store, absolute, open_store
+from ..threads import Threads
 
 _MAGIC = re.compile(r"[*?\[]")
 _AHEAD = 8  # images that are fetched while one is looked at,
@@ -73,12 +73,12 @@ def find_images(arguments: Iterable[str | Given], out: str) -> list[Given]:
 def read_images(images: Iterable[Given]) -> Iterator[tuple[Given, Image | BadImage]]:
     """Each with what it holds, or why it can't be read; decoded one at a time, and fetched a few ahead."""
     upcoming, waiting, held = deque(images), deque(), 0
-    pool = ThreadPoolExecutor(_AHEAD, "images")
+    threads = Threads(_AHEAD, "images")
     try:
         while upcoming or waiting:
             while upcoming and len(waiting) < _AHEAD and (not waiting or held + upcoming[0].size <= _HELD):
                 image = upcoming.popleft()
-                waiting.append((image, pool.submit(image.read)))
+                waiting.append((image, threads.submit(image.read)))
                 held += image.size
             image, data = waiting.popleft()
             try:
@@ -89,7 +89,7 @@ def read_images(images: Iterable[Given]) -> Iterator[tuple[Given, Image | BadIma
             del data
             yield image, result
     finally:
-        pool.shutdown(cancel_futures=True)
+        threads.close()
 
 
 def _on_disk(argument: str) -> tuple[list[Given], str]:
@@ -138,7 +138,7 @@ def _fetch(store: Store, entry: Entry) -> bytes:
     check_bytes(entry.size)
     try:
         return store.read(entry.key)
-    except BadInput as error:  # it is gone, or is not for us; a storage that fails is no fault of the image
+    except NotFound as error:  # what else fails is no fault of the image
         raise BadImage(f"it can't be read: {error}") from None
     except ValueError:
         raise BadImage("it can't be read: a part of its key is empty, '.' or '..'") from None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -15,10 +15,13 @@ from ..data.manifest import EXPOSURE, Manifest, load_manifest
 from ..errors import BadInput, Damaged, NotFound
 from ..run.job import RESULT
 from ..storage import Store
+from ..threads import Threads
 from ..training.progress import duration
 from .survey import Place, Survey
 
+UNREADABLE = (ValueError, KeyError, TypeError, RecursionError, OverflowError)  # what a damaged record can lead to
 _THREADS = 16  # small records are all waiting
+_LARGEST = 2**63  # an integer of ours is below
 _T, _R = TypeVar("_T"), TypeVar("_R")
 
 
@@ -62,13 +65,18 @@ def facts(store: Store, place: Place) -> Facts:
         _READERS[place.kind](place.at(store), place, out)
     except (Damaged, BadInput) as error:
         out.damaged = str(error).removeprefix(f"{place.at(store).url}/")
+    except UNREADABLE as error:
+        out.damaged = f"{place.record} is damaged: {error}"
     return out
 
 
 def in_parallel(function: Callable[[_T], _R], values: Iterable[_T]) -> list[_R]:
     """``function`` of each of the ``values``, in their order."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(function, values))
+    threads = Threads(_THREADS, "records")
+    try:
+        return [future.result() for future in [threads.submit(function, value) for value in values]]
+    finally:
+        threads.close()
 
 
 def incomplete(place: Place, record: Record) -> str | None:
@@ -93,7 +101,7 @@ def read_json(store: Store, key: str) -> dict[str, Any]:
     """A record as it is. Raises NotFound, and Damaged where it is no JSON object."""
     try:
         tree = json.loads(store.read(key))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Damaged(f"{store.url}/{key} is damaged: it is no JSON") from None
     if not isinstance(tree, dict):
         raise Damaged(f"{store.url}/{key} is damaged: it holds no JSON object")
@@ -130,7 +138,7 @@ def _data_set(store: Store, place: Place, out: Facts) -> None:
     if manifest.kind == EXPOSURE:
         out.class_name = EXPOSURE
     for inner in place.inner:
-        if inner.base == EXPOSURE and inner.kind == "data set":
+        if _is_exposure(inner):
             out.exposure = _images(load_manifest(store.at(EXPOSURE)))
 
 
@@ -154,8 +162,14 @@ _READERS = {"run": _run, "sweep": _sweep, "data set": _data_set, "checkpoint": _
 
 def _within(place: Place) -> bool:
     """Whether a line of another place speaks for this one."""
-    outer = place.outer.kind if place.outer else None
-    return (place.kind, outer) in (("checkpoint", "run"), ("data set", "data set"))
+    return _is_exposure(place) or (place.kind == "checkpoint" and place.outer is not None and place.outer.kind == "run")
+
+
+def _is_exposure(place: Place) -> bool:
+    """Whether it is the exposure set of the data set that it is in."""
+    outer = place.outer
+    return (place.kind == "data set" and outer is not None and outer.kind == "data set"
+            and place.prefix == f"{outer.prefix}{EXPOSURE}/")
 
 
 def _images(manifest: Manifest) -> int:
@@ -164,7 +178,11 @@ def _images(manifest: Manifest) -> int:
 
 def _typed(tree: dict, key: str, kind: type[_R]) -> _R | None:
     value = tree.get(key)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    if isinstance(value, int) and abs(value) >= _LARGEST:
+        raise OverflowError(f"{key} is too large a number")
+    if kind is float and isinstance(value, int):
         return float(value)
     return value if isinstance(value, kind) else None
 
@@ -192,4 +210,13 @@ def brief(seconds: float) -> str:
 
 
 def day(moment: float | None) -> str:
-    return "" if moment is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+    try:
+        return "" if moment is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
+    except (OverflowError, OSError, ValueError):  # a time of a file that no calendar has
+        return ""
+
+
+def shown(text: str) -> str:
+    """A line for a terminal, where names may hold anything: as ``printable``, and control characters written out."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c) - 0xdc00:02x}" if "\udc80" <= c <= "\udcff" else repr(c)[1:-1]
+                   for c in text)

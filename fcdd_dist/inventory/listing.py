@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 
 from ..errors import NotFound
 from ..storage import open_store
-from .facts import Facts, amount, day, facts, facts_of, in_parallel
+from .facts import Facts, amount, day, facts, facts_of, in_parallel, shown
 from .survey import Kind, survey
 
 _WIDTH = 100  # that lines keep to; a name that is too long for it stands out of its column
@@ -60,9 +61,10 @@ def lines(found: Found) -> list[str]:
 
 def _of_run(found: Found) -> list[str]:
     run = found.run
-    told = [run.recipe, run.class_name and f"class {run.class_name}", f"epoch {_epochs(run)}" if run.epochs else "",
+    told = [shown(run.recipe or ""), run.class_name and shown(f"class {run.class_name}"),
+            f"epoch {_epochs(run)}" if run.epochs else "",
             f"AUROC {_auroc(run)}" if run.auroc is not None else "", amount(run.bytes), day(run.modified)]
-    out = [f"run {found.url}", "  " + ", ".join(part for part in told if part), *_notes([run])]
+    out = [shown(f"run {found.url}"), "  " + ", ".join(part for part in told if part), *_notes([run])]
     if not found.places:
         return [*out, "", "no checkpoint yet"]
 
@@ -79,23 +81,29 @@ def _of_run(found: Found) -> list[str]:
 
 def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
     """Aligned: numbers to the right, as their titles tell."""
-    widths = [max(len(cell) for cell in column) for column in zip(titles, *rows, strict=True)]
+    widths = [max(_width(cell) for cell in column) for column in zip(titles, *rows, strict=True)]
     widths[0] = max(len(titles[0]), min(widths[0], _WIDTH - sum(width + 2 for width in widths[1:]) - 2))
     rights = {"epoch", "AUROC", "size", "images", "exposure", "classes", "runs", "best AUROC", "hold-out loss"}
 
     def line(cells: list[str]) -> str:
-        return "  " + "  ".join(cell.rjust(width) if title in rights else cell.ljust(width)
-                                for title, cell, width in zip(titles, cells, widths, strict=True)).rstrip()
+        gaps = [" " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True)]
+        return "  " + "  ".join(gap + cell if title in rights else cell + gap
+                                for title, cell, gap in zip(titles, cells, gaps, strict=True)).rstrip()
 
     return [line(titles), *(line(row) for row in rows)]
 
 
 def _notes(group: list[Facts]) -> list[str]:
-    return [f"  ! {_name(one)}: {one.damaged or one.missing}" for one in group if one.damaged or one.missing]
+    return [shown(f"  ! {_name(one)}: {one.damaged or one.missing}") for one in group if one.damaged or one.missing]
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal: letters of East Asia take two, and marks on others none."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def _name(one: Facts) -> str:
-    return one.place.name or "."
+    return shown(one.place.name or ".")
 
 
 def _class(one: Facts) -> str:
@@ -103,7 +111,12 @@ def _class(one: Facts) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 16 else text[:15] + "…"
+    text = shown(text)
+    if _width(text) <= 16:
+        return text
+    while _width(text) > 15:
+        text = text[:-1]
+    return text + "…"
 
 
 def _epochs(one: Facts) -> str:
@@ -139,9 +152,9 @@ _GROUPS: list[tuple[Kind, str, list]] = [
     ("checkpoint", "checkpoints", [("name", _name), ("class", lambda one: "incomplete" if one.missing else _class(one)),
                                    ("epoch", _epochs), ("hold-out loss", _loss), _SIZE, _DATE]),
     ("data set", "data sets", [
-        ("name", _name), ("recipe", lambda one: "damaged" if one.damaged else one.recipe or ""),
-        ("classes", lambda one: one.class_name or _number(one.classes)), ("images", lambda one: _number(one.images)),
-        ("exposure", lambda one: _number(one.exposure)), _SIZE, _DATE]),
+        ("name", _name), ("recipe", lambda one: "damaged" if one.damaged else _short(one.recipe or "")),
+        ("classes", lambda one: _short(one.class_name or "") or _number(one.classes)),
+        ("images", lambda one: _number(one.images)), ("exposure", lambda one: _number(one.exposure)), _SIZE, _DATE]),
 ]
 
 

@@ -11,10 +11,10 @@ from .. import checkpoint
 from ..data.manifest import Manifest, load_manifest
 from ..errors import BadInput, Conflict, Damaged, FcddError, NotFound
 from ..run.job import RESULT
-from ..storage import FolderStore, Store, absolute, open_store
-from .facts import in_parallel, incomplete, missing_shards, read_json
-from .fetch import File, Unit
+from ..storage import FolderStore, MemoryStore, Store, absolute, open_store
+from .facts import UNREADABLE, in_parallel, incomplete, missing_shards, read_json
 from .survey import Place, Survey, survey
+from .unit import File, Unit
 
 Which = Literal["all", "last", "best"]
 
@@ -128,13 +128,13 @@ def _unit(place: Place, source: Source, root: Path) -> Unit | FcddError | str:
         return f"it has no {place.record}: it is being written, or was never finished"
     try:
         record = store.read(place.record)
-        sums = _vouched(place, store)
+        sums = _vouched(place, store.url, record)
         named = identity(place.kind, record, fixed=source.fixed)
     except NotFound:
         return "it went while it was listed"
     except (Damaged, BadInput) as error:
         return Damaged(str(error))
-    except (ValueError, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         return Damaged(f"{store.url}/{place.record} is damaged: {error}")
     _refuse_other(place, folder, named, source)
     records = [(place.record, record)]
@@ -152,8 +152,10 @@ def _unit(place: Place, source: Source, root: Path) -> Unit | FcddError | str:
     return unit
 
 
-def _vouched(place: Place, store: Store) -> dict[str, str] | None:
+def _vouched(place: Place, url: str, record: bytes) -> dict[str, str] | None:
     """The sha256 of each file that the place's record names, by key; None for a kind whose record names none."""
+    store = MemoryStore(url)  # of these very bytes: read again it may be another, and vouch for other files
+    store.write(place.record, record)
     if place.kind == "checkpoint":
         read = checkpoint.read_record(store)
         if reason := incomplete(place, read):
@@ -179,7 +181,7 @@ def _refuse_other(place: Place, folder: Path, named: str | None, source: Source)
         return
     try:
         same = identity(place.kind, there, fixed=source.fixed)
-    except (ValueError, KeyError, TypeError):
+    except UNREADABLE:
         raise Conflict(f"{folder}/{place.record} is damaged: delete it, or give another folder") from None
     if same != named:
         raise Conflict(f"{folder} holds another {place.kind} than {source.url}: give another folder")

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import BadInput, Conflict, Damaged, Fault, Interrupted
+from ..errors import BadInput, Conflict, Damaged, Fault, Interrupted, NotFound
 from ..storage import FolderStore, absolute
+from ..storage.lease import CLAIMS, LEASE
 from ..training.progress import duration
-from .facts import amount, brief
-from .fetch import PART, Fetcher
+from .facts import amount, brief, shown
+from .fetch import Fetcher
+from .marker import MARKER, PART, Marker, told
 from .plan import Plan, Source, Which, find, identity, make_plan
 from .survey import survey
+from .unit import telling
 
-MARKER = f"{PART[:-1]}.json"  # in the folder while it is being filled: of what
 _LONGEST_NAME = 255  # bytes, of most file systems
 _RECENT_S = 5.0  # by which the speed is reckoned
 Line = Callable[[str], None]
@@ -35,43 +34,56 @@ def pull(url: str, folder: str, *, which: Which = "all", say: Line = lambda line
     """
     began, into = time.monotonic(), Path(absolute(folder))
     try:
-        source = find(url)
-        _refuse_overlap(source, into)
-        total = {"files": 0, "bytes": 0, "fetched": 0, "already": 0}
-        what, earlier = _what(source), Plan()
+        source, plan = _look(url, into, which)
+        total, earlier = {"files": 0, "bytes": 0, "fetched": 0, "already": 0}, Plan()
+        what = _what(source, into, plan)
         _refuse_others(into, source, what)
-        plan = make_plan(source, into, which)
         _check_names(plan)
-        with _marked(into, source, what) as finished:
+        with Marker(into, what, source.store.url) as marker:
             for last in (False, True):
                 _check_names(plan, blind=(into / MARKER.upper()).exists())
-                _fetch(source, into, plan, total, live)
+                _fetch(Fetcher(source.store, into, plan.units, marker), plan, total, live)
                 gone = [unit.vanished for unit in plan.units if unit.vanished]
                 if not gone or last:
                     break
                 earlier = plan
-                say(f"{gone[0]} while it was copied: looking again")
-                source = find(url)
-                plan = make_plan(source, into, which)
+                say(shown(f"{gone[0]} while it was copied: looking again"))
+                source, plan = _look(url, into, which)
             if _tidy(into, plan, earlier):
-                finished()
+                marker.remove()
     except KeyboardInterrupt:
         raise Interrupted(f"stopped: what {into} holds by now stays, and the same command goes on") from None
     left_out = plan.left_out + gone
     for line in left_out:
-        say(f"left out: {line}")
+        say(shown(f"left out: {line}"))
     damaged = plan.damaged + [unit.damaged for unit in plan.units if unit.damaged]
     if damaged:
         more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
         raise Damaged(f"{damaged[0]}{more}; what does verify is in {into}")
     if not any(unit.complete and unit.outer is None for unit in plan.units):
-        raise Fault(f"{(gone or [url])[0]} while it was copied, twice: try again when it is left in peace")
+        raise Fault(f"{gone[0]} while it was copied, twice: try again when it is left in peace")
     return {"url": source.store.url, "folder": str(into), "kind": source.kind, **total,
             "seconds": time.monotonic() - began, "left_out": left_out}
 
 
-def _fetch(source: Source, into: Path, plan: Plan, total: dict[str, int], live: Line) -> None:
-    fetcher = Fetcher(source.store, into, plan.units)
+def _look(url: str, into: Path, which: Which) -> tuple[Source, Plan]:
+    """What is to be pulled. Where it goes while it is looked at, as retention makes it, it is looked for once more."""
+    source = find(url)
+    _refuse_overlap(source, into)
+    try:
+        plan = make_plan(source, into, which)
+    except NotFound:
+        plan = Plan()
+    if not (plan.units or plan.damaged):
+        source = find(url)
+        plan = make_plan(source, into, which)
+    if not (plan.units or plan.damaged):
+        raise NotFound(plan.left_out[0] if plan.left_out else f"{url} went while it was looked at, twice: try again "
+                                                              f"when it is left in peace")
+    return source, plan
+
+
+def _fetch(fetcher: Fetcher, plan: Plan, total: dict[str, int], live: Line) -> None:
     files = sum(len(unit.files) + len(unit.records) for unit in plan.units)
     size = sum(file.entry.size for unit in plan.units for file in unit.files) + sum(
         len(data) for unit in plan.units for _, data in unit.records)
@@ -84,10 +96,8 @@ def _fetch(source: Source, into: Path, plan: Plan, total: dict[str, int], live: 
             while now - recent[0][0] > _RECENT_S and len(recent) > 2:
                 recent.popleft()
             live(_progress(fetcher, files, size, (fetcher.fetched - recent[0][1]) / (now - recent[0][0])))
-    except BaseException:
-        fetcher.stop(wait=False)
-        raise
-    fetcher.stop(wait=True)
+    finally:
+        fetcher.stop()
     if fetcher.error is not None:
         raise fetcher.error
     live(_progress(fetcher, files, size, None))
@@ -102,31 +112,11 @@ def _progress(fetcher: Fetcher, files: int, size: int, speed: float | None) -> s
     return line
 
 
-def _what(source: Source) -> str:
+def _what(source: Source, into: Path, plan: Plan) -> str:
     """By which a later pull knows that it goes on with this one."""
     root = source.found.root
-    try:
-        told = root and identity(root.kind, source.store.read(root.record), fixed=source.fixed)
-    except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{source.store.url}/{root.record} is damaged: {error}") from None
-    return told or source.store.url
-
-
-@contextmanager
-def _marked(into: Path, source: Source, what: str) -> Iterator[Callable[[], None]]:
-    """Makes ``into`` this pull's alone, and says so in it until the function that is given is called."""
-    into.mkdir(parents=True, exist_ok=True)
-    marker = into / MARKER
-    with open(marker, "a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(f"{into} is being filled by another pull just now: wait for it, or give another folder"
-                           ) from None
-        file.truncate(0)
-        file.write(json.dumps({"what": what, "url": source.store.url}).encode())
-        file.flush()
-        yield lambda: marker.unlink(missing_ok=True)
+    record = next((unit.records[-1][1] for unit in plan.units if root and unit.folder == into), None)
+    return (record and identity(root.kind, record, fixed=source.fixed)) or source.store.url
 
 
 def _refuse_others(into: Path, source: Source, what: str) -> None:
@@ -134,19 +124,17 @@ def _refuse_others(into: Path, source: Source, what: str) -> None:
         return
     if not into.is_dir():
         raise Conflict(f"{into} is a file: give a folder that is empty or new")
-    try:
-        told = json.loads((into / MARKER).read_bytes())
-        there = told["what"]
-    except FileNotFoundError:
-        there = None
-    except (ValueError, KeyError, TypeError):  # killed before it was written, so before anything else was
-        there = what
-    if there is not None:
-        if there != what:
-            raise Conflict(f"{into} holds the beginning of another pull, of {told['url']}: give another folder, or "
+    here = survey(FolderStore(into).list())
+    for place in here.all():
+        for key in place.live:
+            if key == LEASE or key.startswith(CLAIMS):  # which is never copied
+                raise Conflict(f"{into} holds a {place.kind} that was made there and is no copy ({place.prefix}{key}): "
+                               f"give another folder")
+    if (there := told(into)) is not None:
+        if there.get("what", what) != what:
+            raise Conflict(f"{into} holds the beginning of another pull, of {there['url']}: give another folder, or "
                            f"delete this one")
         return
-    here = survey(FolderStore(into).list())
     root = source.found.root
     if root is not None and here.root is not None and here.root.kind == root.kind:
         return  # the same or another: told when the records are read
@@ -165,7 +153,10 @@ def _refuse_overlap(source: Source, into: Path) -> None:
 
 
 def _check_names(plan: Plan, blind: bool = False) -> None:
-    """Raises BadInput where the names of objects can't be those of files; ``blind``: to upper and lower case."""
+    """Raises BadInput where the names of objects can't be those of files; ``blind``: to upper and lower case.
+
+    Raises Conflict where a folder has the place of a file, or a file that of a folder.
+    """
     targets = [file.target for unit in plan.units for file in unit.files] + [
         unit.folder / name for unit in plan.units for name, _ in unit.records]
     seen: dict[str, Path] = {}
@@ -176,6 +167,11 @@ def _check_names(plan: Plan, blind: bool = False) -> None:
         seen[name] = target
         if any(len(os.fsencode(part)) > _LONGEST_NAME for part in target.parts):
             raise BadInput(f"{str(target)[:100]}... is too long a name for a file")
+        if target.is_dir():
+            raise Conflict(f"{target} is a folder, and a file belongs there: remove it, or give another folder")
+    for parent in {target.parent for target in targets}:
+        if parent.is_file():
+            raise Conflict(f"{parent} is a file, and a folder belongs there: remove it, or give another folder")
     for target in targets:
         for parent in target.parents:
             name = str(parent).casefold() if blind else str(parent)
@@ -191,19 +187,21 @@ def _tidy(into: Path, plan: Plan, earlier: Plan) -> bool:
     for unit in earlier.units + plan.units:
         if unit.vanished and not (unit.folder / unit.records[-1][0]).exists():
             for file in unit.files:
-                file.target.unlink(missing_ok=True)
+                with telling(file.target):
+                    file.target.unlink(missing_ok=True)
     whole = all(unit.complete for unit in plan.units if unit.outer is None)
     if whole:
         for path in into.glob(f"{PART}*"):
-            path.unlink()
+            with telling(path):
+                path.unlink()
     return whole
 
 
 def summary(result: dict) -> list[str]:
     """The lines for a person."""
     seconds, fetched = result["seconds"], result["fetched"]
-    lines = [f"{result['kind']} {result['url']}",
-             f"is in {result['folder']}: {result['files']:,} files, {amount(result['bytes'])}, verified"]
+    lines = [shown(f"{result['kind']} {result['url']}"),
+             f"is in {shown(result['folder'])}: {result['files']:,} files, {amount(result['bytes'])}, verified"]
     if not fetched:
         return [*lines, f"all of it was here already; looked through in {brief(seconds)}"]
     speed = f", {fetched / seconds / 1e6:,.0f} MB/s" if fetched > 1e7 else ""

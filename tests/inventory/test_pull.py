@@ -16,7 +16,7 @@ import pytest
 from fcdd_dist import Detector
 from fcdd_dist.data.manifest import load_manifest
 from fcdd_dist.errors import BadInput, Conflict, Damaged, Fault, NotFound
-from fcdd_dist.inventory import fetch
+from fcdd_dist.inventory import fetch, unit
 from fcdd_dist.inventory.pull import pull, summary
 from fcdd_dist.storage import Entry, FolderStore, MemoryStore
 from tests.inventory.places import a_checkpoint, a_run, copy, files
@@ -208,9 +208,14 @@ def test_a_damaged_record_is_refused_before_anything_is_written(run, into):
 def test_records_come_last(harmful, into, monkeypatch):
     copy(a_run(MemoryStore()), harmful)
     order = []
-    rename = fetch._rename
-    monkeypatch.setattr(fetch, "_rename", lambda part, target: (order.append(
-        target.relative_to(into).as_posix()), rename(part, target)))
+    rename = unit.rename
+
+    def note(part, target):
+        order.append(target.relative_to(into).as_posix())
+        rename(part, target)
+
+    for module in (fetch, unit):
+        monkeypatch.setattr(module, "rename", note)
     pull("bad:", str(into))
     assert order[-2:] == ["result.json", "experiment.json"]
     for name in ("epoch-000001", "epoch-000002"):

@@ -1,0 +1,63 @@
+"""Threads for what is mostly waiting, which never keep a process from ending."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Threads:
+    """Up to ``count`` daemon threads that do what they are given, in order.
+
+    Those of an executor are waited for when the interpreter ends: with a storage that does not answer, for minutes.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        self._count, self._name = count, name
+        self._tasks: SimpleQueue[tuple[Future, Callable[..., Any], tuple] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+
+    def submit(self, function: Callable[..., T], *arguments: object) -> Future[T]:
+        """What ``function`` will give, or raise; cancelled where all is closed."""
+        future: Future[T] = Future()
+        self._tasks.put((future, function, arguments))
+        if self._closed:
+            self._drop()
+        elif len(self._threads) < self._count:
+            self._threads.append(threading.Thread(target=self._work, name=self._name, daemon=True))
+            self._threads[-1].start()
+        return future
+
+    def close(self, wait_s: float = 0.0) -> None:
+        """Cancels what was not begun. Waits at most ``wait_s`` for what was, which then goes on by itself."""
+        self._closed = True
+        self._drop()
+        until = time.monotonic() + wait_s
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _drop(self) -> None:
+        try:
+            while True:
+                if task := self._tasks.get_nowait():
+                    task[0].cancel()
+        except Empty:
+            for _ in self._threads:
+                self._tasks.put(None)
+
+    def _work(self) -> None:
+        while task := self._tasks.get():
+            future, function, arguments = task
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function(*arguments))
+                except BaseException as error:  # noqa: BLE001 - raised by whoever asks for the result
+                    future.set_exception(error)
+            del task, future, function, arguments  # what they hold is large
