@@ -1,13 +1,14 @@
 """Name what killed writers have left behind, and remove it with --yes.
 
-Incomplete checkpoints, shards that no manifest names, temporary files, abandoned multipart uploads, stale notes of
-drivers. What is younger than --older-than, or in a run that a driver holds, is only named; so is what can't be judged.
-Files of others are neither named nor touched.
+Incomplete checkpoints of runs, shards that no manifest names, temporary files, abandoned multipart uploads, stale notes
+of drivers. Only named, never removed: what is younger than --older-than, what a driver, a sharding or a pull has in use
+or may go on with, and what can't be judged. Files of others are neither named nor touched.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 
 from .options import add_json, place, show
 
@@ -41,6 +42,7 @@ def hours(text: str) -> float:
 def run(options: argparse.Namespace) -> int:
     from ..inventory.clean import clean, lines
 
-    result = clean(place(options.url), older_than_s=options.older_than * 3600, remove=options.yes)
+    result = clean(place(options.url), older_than_s=options.older_than * 3600, remove=options.yes,
+                   say=lambda line: print(line, file=sys.stderr))
     show(result.as_json(), lines(result), options.json)
     return 0

@@ -1,59 +1,31 @@
-"""``fcdd-dist clean``: what killed writers have left behind. Only what is known for certain is ever removed.
+"""``fcdd-dist clean``: what killed writers have left behind. Only what is certainly ours and certainly abandoned goes.
 
-Nothing here trusts a name alone: an incomplete checkpoint has a name of checkpoints and the files of one, a shard of an
-abandoned sharding has our name and the header that we write, a temporary file a name that our stores give.
+What is ours, ``orphans`` tells; what is in use, ``holds``. In doubt a thing is named as kept, or passed over. Each is
+looked at again right before it is removed, and shards are removed by whoever holds the lease of their data set, so
+that no sharding begins in between.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
 
-from ..checkpoint import DETECTOR, FOLDER, OPTIMIZER, RECORD, position
-from ..data.manifest import MANIFEST, load_manifest
-from ..errors import BadInput, NotFound
-from ..storage import Entry, Leftover, Store, open_store
-from ..storage.lease import LEASE
-from .facts import age, amount, in_parallel
-from .fetch import PART
-from .survey import BOARD, Place, Survey, survey
+from ..checkpoint import RECORD
+from ..errors import BadInput, Conflict, NotFound
+from ..storage import Store, absolute, open_store
+from ..storage.lease import LEASE, Lease
+from .facts import age, amount, shown
+from .holds import Holds
+from .orphans import CHECKPOINTS, LEFTOVERS, NOTES, SHARDS, Above, Orphan, find_orphans, named_shards
+from .survey import survey
 
 _SHOWN = 30  # lines of a group
 _LEASE_S = 900.0  # a lease that was renewed since is held, however young the limit
-_SHARD = re.compile(r"(|.*/)(?:train|holdout|test)/[a-z0-9_-]+/\d{6,}\.tar")
-_MEMBER = re.compile(rb"[a-z0-9_-]+-\d{8}\.(?:png|jpg|jpeg|json)\0")
-_TEMPORARY = re.compile(r"\.part-[a-z0-9_]{8}|" + re.escape(PART) + r"[0-9a-f]{16}|" + re.escape(PART[:-1] + ".json"))
-_NOTE = re.compile(rf"{BOARD}[a-z0-9-]+\.json")
-_PROBE = re.compile(r"\.probe-(?:[0-9a-f]{8}){1,2}")
-_OURS = re.compile(rf"(?:.*/)?(?:{FOLDER}/epoch-\d{{6}}(?:-step-\d{{6}})?/[^/]+"
-                   r"|(?:train|holdout|test)/[^/]+/\d{6,}\.tar|manifest\.json)")  # objects that only we upload
-CHECKPOINTS, SHARDS, LEFTOVERS, NOTES = (
-    "incomplete checkpoints", "shards that no manifest names", "left by killed writers", "stale notes of drivers")
-
-
-@dataclass
-class Orphan:
-    """One thing that may be removed: the ``entries``, in this order, or a leftover of the store."""
-
-    group: str
-    name: str
-    why: str
-    entries: list[Entry] = field(default_factory=list)
-    leftover: Leftover | None = None
-    kept: str | None = None  # why it is not removed
-    touched: float = 0.0  # when their writer last did something that is known of
-
-    @property
-    def bytes(self) -> int:
-        return self.leftover.size if self.leftover else sum(entry.size for entry in self.entries)
-
-    @property
-    def modified(self) -> float:
-        return max(self.touched, *(entry.modified for entry in self.entries),
-                   self.leftover.modified if self.leftover else 0.0)
+_ABOVE = 3  # places above the URL that may be a run or data set: it may be RUN/checkpoints/epoch-000001
+_CHANGED = "changed just now"
+Say = Callable[[str], None]
 
 
 @dataclass
@@ -83,7 +55,7 @@ class Cleaning:
                 "kept": [{**tree(orphan), "kept": orphan.kept} for orphan in self.kept]}
 
 
-def clean(url: str, *, older_than_s: float = 86400.0, remove: bool = False) -> Cleaning:
+def clean(url: str, *, older_than_s: float = 86400.0, remove: bool = False, say: Say = lambda line: None) -> Cleaning:
     """Finds what is left behind under ``url``, and removes it where ``remove``.
 
     Raises NotFound where there is nothing at all.
@@ -93,19 +65,22 @@ def clean(url: str, *, older_than_s: float = 86400.0, remove: bool = False) -> C
     leftovers = list(store.leftovers())
     if not (found.places or found.others or found.hidden or leftovers):
         raise NotFound(f"{store.url}: there is nothing there")
-    now = time.time()
-    held = _held(store, found, now, max(older_than_s, _LEASE_S))
-    orphans = [*_checkpoints(store, found), *_shards(store, found), *_leftovers(found, leftovers), *_notes(found)]
+    above = _above(store.url)
+    orphans = find_orphans(store, found, leftovers, above)
+    holds, now = Holds(store, found, leftovers, above, orphans), time.time()
     for orphan in orphans:
-        run = next((prefix for prefix in held if orphan.name.startswith(prefix) or not prefix), None)
-        if orphan.kept is None and run is not None:
-            orphan.kept = f"in use: {held[run]}"
-        elif orphan.kept is None and now - orphan.modified < older_than_s:
+        if orphan.kept is None:
+            orphan.kept = holds.why(orphan.key, now, max(older_than_s, _LEASE_S))
+        if orphan.kept is None and now - orphan.modified < older_than_s:
             orphan.kept = "too young"
     if remove:
-        for orphan in orphans:
-            if orphan.kept is None:
-                _remove(store, orphan)
+        loose = [orphan for orphan in orphans if orphan.kept is None]
+        for data_set, group in groupby(loose, lambda orphan: orphan.data_set):
+            if data_set is None:
+                for orphan in group:
+                    _remove(store, orphan, holds)
+            else:
+                _remove_shards(store, data_set, list(group), holds, say)
     return Cleaning(store.url, now, orphans, remove)
 
 
@@ -114,13 +89,13 @@ def lines(result: Cleaning) -> list[str]:
     out: list[str] = []
 
     def group(title: str, orphans: list[Orphan]) -> None:
-        shown = orphans[:_SHOWN]
-        width = min(56, max(len(orphan.name) for orphan in shown))
+        first = orphans[:_SHOWN]
+        width = min(56, max(len(shown(orphan.name)) for orphan in first))
         out.extend([*([""] if out else []), f"{title}: {amount(sum(orphan.bytes for orphan in orphans))}"])
-        for orphan in shown:
+        for orphan in first:
             old = age(result.now - orphan.modified)
-            why = orphan.kept if orphan.kept else orphan.why
-            out.append(f"  {orphan.name:{width}}  {amount(orphan.bytes):>9}  {old:>8}  {why}")
+            why = shown(orphan.kept or orphan.why)
+            out.append(f"  {shown(orphan.name):{width}}  {amount(orphan.bytes):>9}  {old:>8}  {why}")
         if more := orphans[_SHOWN:]:
             out.append(f"  and {len(more):,} more, {amount(sum(orphan.bytes for orphan in more))} (--json names all)")
 
@@ -131,131 +106,54 @@ def lines(result: Cleaning) -> list[str]:
         group("in use, too young or not to be judged; never removed", result.kept)
     total, count = amount(sum(orphan.bytes for orphan in result.loose)), len(result.loose)
     if not count:
-        return [*out, *([""] if out else []), f"{result.url}: nothing to remove"]
+        return [*out, *([""] if out else []), f"{shown(result.url)}: nothing to remove"]
     things = f"{count:,} thing{'s' if count > 1 else ''}, {total}"
     return [*out, "", f"removed {things}" if result.removed else
             f"{things}; nothing was removed: the same with --yes removes {'them' if count > 1 else 'it'}"]
 
 
-# What is left behind
+def _above(url: str) -> list[Above]:
+    found, place = [], absolute(url)
+    for _ in range(_ABOVE):
+        place, _, part = place.rpartition("/")
+        if place in ("", "s3:/"):
+            break
+        found.append(Above(open_store(place), f"{part}/{found[-1].tail}" if found else part))
+    return found
 
-def _checkpoints(store: Store, found: Survey) -> Iterator[Orphan]:
-    places = [place for place in found.all() if place.kind == "checkpoint" and position(place.base)]
 
-    def judge(place: Place) -> tuple[str | None, str | None, set[str]]:
-        """Why it is incomplete, why it can't be judged, and which files are its own."""
-        files = {DETECTOR, OPTIMIZER, RECORD}
-        if not place.has_record:
-            return f"no {RECORD}", None, files
+def _remove_shards(store: Store, data_set: str, orphans: list[Orphan], holds: Holds, say: Say) -> None:
+    """Removes shards of one data set as its only writer: a sharding that begins now waits, and then finds none."""
+    at = store.at(data_set.rstrip("/")) if data_set else store
+    reason = holds.since(orphans[0].key)
+    if reason is None:
         try:
-            named = {file: told["bytes"] for file, told in json.loads(place.at(store).read(RECORD))["files"].items()}
-        except NotFound:
-            return None, None, files
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return "damaged", f"its {RECORD} can't be read", files
-        for file, size in named.items():
-            if file not in place.own:
-                return f"{file} is missing", None, files | set(named)
-            if place.own[file].size != size:
-                return f"{file} has {place.own[file].size} bytes, not {size}", None, files | set(named)
-        return None, None, files
-
-    for place, (why, kept, files) in zip(places, in_parallel(judge, places), strict=True):
-        entries = [entry for key, entry in place.own.items() if key in files]
-        entries.sort(key=lambda entry: not entry.key.endswith(f"/{RECORD}"))  # so that it is never half vouched for
-        if why and entries:
-            yield Orphan(CHECKPOINTS, place.name, why, entries, kept=kept)
-
-
-def _shards(store: Store, found: Survey) -> Iterator[Orphan]:
-    for place in found.all():
-        if place.kind == "data set":
-            tars = [entry for key, entry in place.own.items() if _SHARD.fullmatch(key)]
-            try:
-                named = {shard.key for parts in load_manifest(place.at(store)).splits.values()
-                         for part in parts.values() for shard in part.shards}
-            except BadInput:
-                if tars:
-                    yield Orphan(SHARDS, place.prefix or ".", "damaged", tars, kept=f"its {MANIFEST} can't be read")
-                continue
-            yield from _by_folder([e for e in tars if e.key.removeprefix(place.prefix) not in named],
-                                  f"not in {MANIFEST}")
-    tars = [entry for entry in found.others if _SHARD.fullmatch(entry.key)]
-    ours = in_parallel(lambda entry: _is_shard(store, entry), tars)
-    sets: dict[str, list[Entry]] = {}
-    for entry, is_ours in zip(tars, ours, strict=True):
-        if is_ours:
-            sets.setdefault(_SHARD.fullmatch(entry.key)[1], []).append(entry)
-    for entries in sets.values():
-        yield from _by_folder(entries, "an abandoned sharding")
-
-
-def _is_shard(store: Store, entry: Entry) -> bool:
-    """By the name of its first member: others, too, have tar files with numbers."""
+            lease = Lease.acquire(at, say=say)
+        except Conflict as error:
+            reason = f"in use: {error}"
+        except BadInput as error:
+            reason = f"not to be judged: {error}"
+    if reason is not None:
+        for orphan in orphans:
+            orphan.kept = reason
+        return
     try:
-        return bool(_MEMBER.match(store.read(entry.key, 0, 512)))
-    except NotFound:
-        return False
+        named = named_shards(at)
+        for orphan in orphans:
+            keys = {entry.key.removeprefix(data_set) for entry in orphan.entries}
+            if orphan.abandoned != (named is None) or keys & (named or set()):
+                orphan.kept = _CHANGED
+            elif f"{data_set}{LEASE}" != orphan.name:  # which is ours by now, and goes when it is released
+                _remove(store, orphan)
+    finally:
+        lease.release(forget=True)
 
 
-def _by_folder(tars: list[Entry], why: str) -> Iterator[Orphan]:
-    """``tars`` of one data set: one writer wrote them all, and is at another folder by now."""
-    folders: dict[str, list[Entry]] = {}
-    for entry in tars:
-        folders.setdefault(entry.key.rpartition("/")[0] + "/", []).append(entry)
-    newest = max((entry.modified for entry in tars), default=0.0)
-    for folder, entries in folders.items():
-        count = f"{len(entries):,} shard{'s' if len(entries) > 1 else ''}, {why}"
-        yield Orphan(SHARDS, folder, count, entries, touched=newest)
-
-
-def _leftovers(found: Survey, leftovers: Iterable[Leftover]) -> Iterator[Orphan]:
-    known = [place.prefix for place in found.places]
-    for leftover in leftovers:
-        name = leftover.key.rpartition("/")[2]
-        if name.startswith(".part-"):
-            if _TEMPORARY.fullmatch(name):
-                why = "of a pull that was broken off" if name.startswith(PART[:-1]) else "a temporary file"
-                yield Orphan(LEFTOVERS, leftover.key, why, leftover=leftover)
-        elif _OURS.fullmatch(leftover.key) or any(leftover.key.startswith(prefix) for prefix in known):
-            yield Orphan(LEFTOVERS, leftover.key, "an unfinished upload", leftover=leftover)
-
-
-def _notes(found: Survey) -> Iterator[Orphan]:
-    for place in found.all():
-        notes = [entry for key, entry in place.live.items() if _NOTE.fullmatch(key)]
-        if notes and place.kind == "run":
-            yield Orphan(NOTES, f"{place.prefix}{BOARD}", "what workers told their driver", notes)
-    for entry in found.hidden:
-        if _PROBE.fullmatch(entry.key.rpartition("/")[2]):
-            yield Orphan(NOTES, entry.key, "a test of whether this can be written", [entry])
-
-
-# What is in use
-
-def _held(store: Store, found: Survey, now: float, limit: float) -> dict[str, str]:
-    """The prefixes that a driver or a sharding holds, and by whom."""
-    leases = [(place.prefix, entry) for place in found.all() for key, entry in place.live.items()
-              if key == LEASE]
-    leases += [(entry.key.removesuffix(LEASE), entry) for entry in found.others
-               if entry.key.rpartition("/")[2] == LEASE]
-    fresh = [(prefix, entry) for prefix, entry in leases if now - entry.modified <= limit]
-    holders = in_parallel(lambda lease: _holder(store, lease[1]), fresh)
-    return {prefix: holder for (prefix, _), holder in zip(fresh, holders, strict=True) if holder}
-
-
-def _holder(store: Store, entry: Entry) -> str | None:
-    try:
-        owner = json.loads(store.read(entry.key))["owner"]
-        return None if owner is None else f"held by process {owner['pid']} on {owner['host']}"
-    except NotFound:
-        return None
-    except (ValueError, KeyError, TypeError):  # better left alone
-        return f"{entry.key} can't be read"
-
-
-def _remove(store: Store, orphan: Orphan) -> None:
+def _remove(store: Store, orphan: Orphan, holds: Holds | None = None) -> None:
     """Removes what is still as it was found; whatever has changed since is somebody's."""
+    if holds is not None and (reason := holds.since(orphan.key)):
+        orphan.kept = reason
+        return
     if orphan.leftover is not None:
         store.discard(orphan.leftover)
         return
@@ -264,7 +162,7 @@ def _remove(store: Store, orphan: Orphan) -> None:
     changed = [entry for entry in orphan.entries if there.get(entry.key) not in (entry, None)]
     record = f"{folder}/{RECORD}"
     if changed or (orphan.group == CHECKPOINTS and record in there and record not in {e.key for e in orphan.entries}):
-        orphan.kept = "changed just now"
+        orphan.kept = _CHANGED
         return
     for entry in orphan.entries:
         store.delete(entry.key)

@@ -91,6 +91,13 @@ class Survey:
         for place in self.places:
             yield from place.walk()
 
+    def entries(self) -> Iterator[Entry]:
+        """All objects but the hidden ones, in no order."""
+        yield from self.others
+        for place in self.all():
+            yield from place.own.values()
+            yield from place.live.values()
+
     @property
     def root(self) -> Place | None:
         """The place that is the prefix itself, where it is one."""

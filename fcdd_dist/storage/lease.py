@@ -113,7 +113,8 @@ class Lease:
             return
         if forget:
             for entry in list(self._store.list(CLAIMS)):
-                self._store.delete(entry.key)
+                if _number(entry.key) is not None:  # others may have files there
+                    self._store.delete(entry.key)
             self._store.delete(LEASE)
         else:
             self._store.write(LEASE, replace(self._record, owner=None).to_json())
@@ -261,8 +262,13 @@ def _claim(attempt: int) -> str:
 
 def _last_claim(store: Store) -> int:
     """The highest number that was ever claimed: somebody may have deleted the record, but the numbers are gone."""
-    names = (entry.key.removeprefix(CLAIMS).removesuffix(".json") for entry in store.list(CLAIMS))
-    return max((int(name) for name in names if name.isdecimal()), default=0)
+    return max((_number(entry.key) or 0 for entry in store.list(CLAIMS)), default=0)
+
+
+def _number(key: str) -> int | None:
+    """The attempt that is claimed by ``key``; None where it is no claim."""
+    name = key.removeprefix(CLAIMS).removesuffix(".json")
+    return int(name) if name.isdecimal() else None
 
 
 def _read(store: Store, key: str = LEASE) -> _Record | None:
