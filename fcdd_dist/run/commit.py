@@ -9,6 +9,7 @@ the training, one thing at a time. What comes due meanwhile is left out, and not
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import astuple
@@ -25,7 +26,7 @@ from ..data.order import Cursor
 from ..data.shards.decode import decode_samples
 from ..data.shards.read import read_each
 from ..detector import CHUNK, Detector
-from ..errors import Fault, NonFiniteLoss
+from ..errors import Fault, FcddError, NonFiniteLoss
 from ..evaluation.evaluate import sum_over_ranks
 from ..evaluation.metrics import Threshold, choose_threshold
 from ..model.heatmap_scale import heatmap_scale
@@ -76,13 +77,15 @@ class Commits:
             return
         if error is None:
             raise failed
-        self._say(f"the last upload failed, too: {type(failed).__name__}: {failed}")
+        with contextlib.suppress(FcddError):  # what is said goes by way of the storage, and the first error counts
+            self._say(f"the last upload failed, too: {type(failed).__name__}: {failed}")
 
     def restore(self, state: State) -> None:
-        """Puts ``state`` where the newest checkpoint that verifies left it; without one it stays as it is."""
-        name = checkpoint.last(self._run, self._say if self._world.is_main else lambda line: None)
-        if self._world.is_main:
-            checkpoint.remove_after(self._run, name)  # what does not verify is of no use, and would be in the way
+        """Puts ``state`` where the newest checkpoint that verifies left it; without one it stays as it is.
+
+        Collective. Raises Damaged where this rank can't read the checkpoint that rank 0 can.
+        """
+        name = self._newest()
         if name is None:
             if self._world.is_main:
                 write_metrics(self._run, [])
@@ -107,6 +110,17 @@ class Commits:
                 if before != now]
             if changed:
                 self._say(f"the last bits may differ from an undisturbed run: {', '.join(changed)}")
+
+    def _newest(self) -> str | None:
+        """What rank 0 finds, on all ranks: if each chose for itself, they might go on from different positions."""
+        found = torch.zeros(2, dtype=torch.int64)
+        if self._world.is_main:
+            self.check_lease()
+            name = checkpoint.last(self._run, self._say)
+            checkpoint.remove_after(self._run, name)  # what does not verify is of no use, and would be in the way
+            found[:] = torch.tensor(astuple(checkpoint.position(name)) if name else (-1, -1))
+        epoch, step = sum_over_ranks(found, self._world, self.detector).tolist()
+        return checkpoint.name_of(Cursor(epoch, step)) if epoch >= 0 else None
 
     def wants_stop(self) -> bool:
         return self._lookout is not None and self._lookout.found()
@@ -190,10 +204,11 @@ class Commits:
         self._taken = self._wrote = time.monotonic()
 
     def _commit(self, record: Record, files: dict[str, bytes]) -> None:
-        """In the background."""
+        """In the background. Each step may hang in an outage until another driver has taken over: so each checks."""
         self.check_lease()
         write_metrics(self._run, record.history)
-        checkpoint.write(self._run, record, files)
+        checkpoint.write(self._run, record, files, self.check_lease)
+        self.check_lease()
         checkpoint.retain(self._run, self._job.keep)
         write_tensorboard(self._run, record.history, self._began)
 

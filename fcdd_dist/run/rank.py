@@ -160,6 +160,7 @@ def _finish(prepared: Prepared, world: World, commits: Commits, state: State, se
     commits.check_lease()
     run.write("scores.csv", scores.csv(detector.threshold.value))
     write_heatmaps(run, detector, prepared.data_store, prepared.data, scores)
+    commits.check_lease()  # once more: heatmaps are many
     # Of this attempt, until here: all but the write of the result itself.
     result["storage"] = {name: value + getattr(others, name) for name, value in
                          asdict(counts() - spent_before).items()}

@@ -15,12 +15,13 @@ import pytest
 
 from fcdd_dist import checkpoint
 from fcdd_dist.data.order import Cursor
-from fcdd_dist.errors import BadInput, Fault, Interrupted, NonFiniteLoss
-from fcdd_dist.run import Job, commit, run_rank
+from fcdd_dist.errors import BadInput, Damaged, Fault, Interrupted, NonFiniteLoss
+from fcdd_dist.run import Job, commit, prepare, rank, run_rank
 from fcdd_dist.run.background import Background, Lookout
 from fcdd_dist.storage import FolderStore, MemoryStore
 from fcdd_dist.storage.counts import count
 from fcdd_dist.training.curves import METRICS
+from fcdd_dist.training.fit import State
 from fcdd_dist.world import World
 
 PATIENCE_S = 30
@@ -237,12 +238,136 @@ def test_a_look_for_the_stop_that_fails_ends_the_training(job, watch):
 
 
 def test_a_run_that_was_taken_over_commits_nothing_more(job):
-    run = FolderStore(job.run)
-    owner = {"host": "h", "boot": "b", "pid": 1, "started": "s"}
-    run.write("lease.json", json.dumps({"owner": owner, "attempt": 5, "token": "t", "since": 0, "renewed": 0}).encode())
+    take_over(job.run)
     with pytest.raises(Fault, match="another driver has taken over"):
         run_rank(job.model_copy(update={"attempt": 4}), World())
     assert taken(job.run) == []
+
+
+def take_over(run: str) -> None:
+    owner = {"host": "h", "boot": "b", "pid": 1, "started": "s"}
+    FolderStore(run).write("lease.json", json.dumps(
+        {"owner": owner, "attempt": 5, "token": "t", "since": 0, "renewed": 0}).encode())
+
+
+@pytest.mark.parametrize("during", [checkpoint.DETECTOR, checkpoint.OPTIMIZER])
+def test_a_run_that_is_taken_over_during_an_upload_gets_no_record(job, watch, during):
+    """As after an outage, in which an upload hung and the lease ran out."""
+    def hook(verb, key):
+        if verb == "write" and key.endswith(during):
+            take_over(job.run)
+
+    watch(hook)
+    with pytest.raises(Fault, match="another driver has taken over"):
+        run_rank(job.model_copy(update={"attempt": 4}), World())
+    assert taken(job.run) == []
+    there = [entry.key.rpartition("/")[2] for entry in FolderStore(job.run).list("checkpoints/")]
+    assert there == [checkpoint.DETECTOR, checkpoint.OPTIMIZER][:1 + (during == checkpoint.OPTIMIZER)]
+
+
+def test_a_run_that_is_taken_over_during_a_commit_loses_no_checkpoints(job, watch):
+    records = []
+
+    def hook(verb, key):
+        if verb == "write" and key.endswith(checkpoint.RECORD):
+            records.append(key)
+            if len(records) == 3:
+                take_over(job.run)
+
+    watch(hook)
+    with pytest.raises(Fault, match="another driver has taken over"):
+        run_rank(job.model_copy(update={"attempt": 4, "keep": 1}), World())
+    assert len(taken(job.run)) == 2  # else it would be the third alone: no epoch has ended, so that none is the best
+
+
+def test_a_run_that_is_taken_over_during_its_evaluation_gets_no_result(job, monkeypatch):
+    def hook(verb, key):
+        if verb == "write" and key.startswith("heatmaps/"):
+            take_over(job.run)
+
+    monkeypatch.setattr(rank, "open_store", lambda url: Watched(url, hook))
+    with pytest.raises(Fault, match="another driver has taken over"):
+        run_rank(job.model_copy(update={"attempt": 4}), World())
+    there = [entry.key for entry in FolderStore(job.run).list()]
+    assert "scores.csv" in there
+    assert "result.json" not in there
+
+
+def test_a_run_that_was_taken_over_is_not_tidied_by_who_starts_again(job):
+    """Workers that crash and come back while another driver has the run."""
+    run_rank(job, World())
+    run = FolderStore(job.run)
+    run.write(f"checkpoints/{taken(job.run)[-1]}/{checkpoint.DETECTOR}", b"being written by the other")
+    before = taken(job.run)
+    take_over(job.run)
+    with pytest.raises(Fault, match="another driver has taken over"):
+        run_rank(job.model_copy(update={"attempt": 4}), World())
+    assert taken(job.run) == before
+
+
+class Ranks:
+    """Stands for the sum over two ranks: the first one tells, and the other hears it."""
+
+    def __init__(self, monkeypatch) -> None:
+        self._found = None
+        monkeypatch.setattr(commit, "sum_over_ranks", self._sum)
+
+    def _sum(self, mine, world, detector):
+        if world.is_main:
+            self._found = mine.clone()
+        return mine + self._found if not world.is_main else mine
+
+
+def restored(job, world, monkeypatch, damaged: str | None = None) -> State:
+    """The state of a rank after its restore; it can't read the checkpoint ``damaged``."""
+    from fcdd_dist.detector import Detector, build_network
+
+    prepared = prepare(job)
+    network, preprocessing = build_network(job.experiment), rank.measured_preprocessing(prepared)
+    state = State.initial(network, job.experiment)
+    commits = commit.Commits(prepared, world, Detector(job.experiment, network, preprocessing), rank.versions(),
+                             lambda line: None, lambda state: None)
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "read", reading(checkpoint.read, damaged))
+        commits.restore(state)
+    return state
+
+
+def reading(read, damaged: str | None):
+    def method(store, *wanted):
+        if damaged and store.url.endswith(damaged):
+            raise Damaged(f"{store.url} was damaged on the way")
+        return read(store, *wanted)
+
+    return method
+
+
+def test_all_ranks_go_on_from_what_rank_0_finds(job, monkeypatch):
+    Ranks(monkeypatch)
+    assert [restored(job, World(each, 2), monkeypatch).cursor for each in (0, 1)] == [Cursor()] * 2
+    run_rank(job, World())
+    *_, second, newest = taken(job.run)
+    restored(job, World(0, 2), monkeypatch)
+    with pytest.raises(Damaged, match="on the way"):  # and not the second, which it can read
+        restored(job, World(1, 2), monkeypatch, damaged=newest)
+    assert restored(job, World(0, 2), monkeypatch, damaged=newest).cursor == checkpoint.position(second)
+    FolderStore(job.run).write("checkpoints/epoch-000009/checkpoint.json", b"{}")  # what rank 1 alone would see
+    assert restored(job, World(1, 2), monkeypatch).cursor == checkpoint.position(second)
+
+
+def test_what_can_not_be_said_hides_no_error(job, watch):
+    hold = Hold(checkpoint.OPTIMIZER, steps=1, then=Fault("down"))
+    watch(hold)
+
+    def say(line):
+        raise Fault("the board is away, too")
+
+    def fail(state):
+        hold.on_step(state)
+        raise NonFiniteLoss("of a step")
+
+    with pytest.raises(NonFiniteLoss, match="of a step"):
+        run_rank(job, World(), say=say, on_step=fail)
 
 
 def test_requests_and_retries_stand_in_the_metrics_and_in_the_result(job, watch):
