@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -22,35 +23,35 @@ class Threads:
         self._count, self._name = count, name
         self._tasks: SimpleQueue[tuple[Future, Callable[..., Any], tuple] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._closed = False
+        self._lock, self._closed = threading.Lock(), False
 
     def submit(self, function: Callable[..., T], *arguments: object) -> Future[T]:
         """What ``function`` will give, or raise; cancelled where all is closed."""
         future: Future[T] = Future()
-        self._tasks.put((future, function, arguments))
-        if self._closed:
-            self._drop()
-        elif len(self._threads) < self._count:
-            self._threads.append(threading.Thread(target=self._work, name=self._name, daemon=True))
-            self._threads[-1].start()
+        with self._lock:
+            if self._closed:
+                future.cancel()
+                return future
+            self._tasks.put((future, function, arguments))
+            if len(self._threads) < self._count:
+                thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+                thread.start()
+                self._threads.append(thread)
         return future
 
     def close(self, wait_s: float = 0.0) -> None:
         """Cancels what was not begun. Waits at most ``wait_s`` for what was, which then goes on by itself."""
-        self._closed = True
-        self._drop()
+        with self._lock:
+            self._closed = True
+            with suppress(Empty):
+                while True:
+                    if task := self._tasks.get_nowait():
+                        task[0].cancel()
+            for _ in self._threads:
+                self._tasks.put(None)
         until = time.monotonic() + wait_s
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
-
-    def _drop(self) -> None:
-        try:
-            while True:
-                if task := self._tasks.get_nowait():
-                    task[0].cancel()
-        except Empty:
-            for _ in self._threads:
-                self._tasks.put(None)
 
     def _work(self) -> None:
         while task := self._tasks.get():

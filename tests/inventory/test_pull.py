@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import itertools
 import json
 import os
+import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from fcdd_dist import Detector
+from fcdd_dist import Detector, checkpoint
+from fcdd_dist.checkpoint import DETECTOR, OPTIMIZER, Record, write
 from fcdd_dist.data.manifest import load_manifest
 from fcdd_dist.errors import BadInput, Conflict, Damaged, Fault, NotFound
 from fcdd_dist.inventory import fetch, unit
+from fcdd_dist.inventory.marker import Marker
 from fcdd_dist.inventory.pull import pull, summary
 from fcdd_dist.storage import Entry, FolderStore, MemoryStore
 from tests.inventory.places import a_checkpoint, a_run, copy, files
@@ -377,3 +385,224 @@ def test_killed_anywhere_nothing_half_has_its_final_name(tiny_data, into, how):
     assert all(tiny_data.read(key) == data for key, data in there.items() if not key.startswith(".part-"))
     assert pull(tiny_data.url, str(into))["already"] > 0
     assert files(into) == files(tiny_data.root)
+
+
+@pytest.mark.parametrize("size", [7, 900, 5000])
+def test_what_was_replaced_by_a_longer_one_since_it_was_listed_arrives_whole(harmful, into, small_pieces, monkeypatch,
+                                                                             size):
+    copy(a_run(MemoryStore()), harmful)
+    harmful.write("scores.csv", b"o" * size)
+    start = fetch.Fetcher.start
+
+    def replaced(self):
+        harmful.write("scores.csv", b"new" * size)
+        start(self)
+
+    monkeypatch.setattr(fetch.Fetcher, "start", replaced)
+    result = pull("bad:", str(into))
+    assert (into / "scores.csv").read_bytes() == b"new" * size
+    assert result["bytes"] == sum(map(len, files(into).values()))
+
+
+def test_a_record_vouches_for_the_files_that_it_came_with(harmful, into, monkeypatch):
+    """The same checkpoint is taken again between two reads of its record."""
+    copy(a_run(MemoryStore()), harmful)
+    key, read = "checkpoints/epoch-000002/checkpoint.json", harmful.read
+
+    def again(asked, start=0, end=None):
+        data = read(asked, start, end)
+        if asked == key and harmful.asked.count(key) == 1:
+            write(harmful, Record.model_validate_json(data), {
+                name: harmful.read(key.replace("checkpoint.json", name))[:-1] + b"?" for name in (DETECTOR, OPTIMIZER)})
+        return data
+
+    monkeypatch.setattr(harmful, "read", again)
+    pull("bad:", str(into))
+    record = json.loads((into / key).read_bytes())
+    for name in (DETECTOR, OPTIMIZER):
+        data = (into / "checkpoints/epoch-000002" / name).read_bytes()
+        assert record["files"][name]["sha256"] == hashlib.sha256(data).hexdigest()
+
+
+def test_the_best_of_those_that_stay(harmful, into):
+    """Retention removes one between listing and reading; the record of another knows no losses."""
+    copy(a_run(MemoryStore(), epochs=(1, 2, 3, 4), losses=(0.1, 0.2, 0.3, 0.4), of=4), harmful)
+    harmful.gone = {"checkpoints/epoch-000001/checkpoint.json"}
+    key = "checkpoints/epoch-000002/checkpoint.json"
+    harmful.write(key, json.dumps(json.loads(harmful.read(key)) | {"history": [{"epoch": 2}]}).encode())
+    pull("bad:", str(into), which="best")
+    assert set(files(into)) == RUN_FILES | checkpoint_files(3)
+
+
+@pytest.mark.parametrize("key", ["lease.json", "lease/000001.json"])
+def test_a_run_of_its_own_is_never_written_over(run, into, key):
+    pull(run.url, str(into))
+    FolderStore(into).write(key, b"{}")
+    a_checkpoint(run, 3, 0.1, fingerprint="f" * 16)
+    before = files(into)
+    with pytest.raises(Conflict, match=f"was made there and is no copy .{key}"):
+        pull(run.url, str(into))
+    assert files(into) == before
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_goes_while_it_is_looked_at_is_looked_for_again(run, into, monkeypatch, times):
+    of_run, left = checkpoint.of_run, [None] * times
+
+    def gone(run, which):
+        store = of_run(run, which)
+        if left:
+            left.pop()
+            for entry in list(store.list()):
+                store.delete(entry.key)
+        return store
+
+    monkeypatch.setattr(checkpoint, "of_run", gone)
+    if times == 1:
+        pull(f"{run.url}/last", str(into))
+        assert Detector.load(str(into)).record.cursor.epoch == 1
+    else:
+        with pytest.raises(NotFound, match="went while it was looked at, twice"):
+            pull(f"{run.url}/last", str(into))
+        assert not into.exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "result.json", "heatmaps"])
+def test_a_folder_in_the_place_of_a_file_is_named(run, into, name):
+    pull(run.url, str(into))
+    if name == "heatmaps":
+        shutil.rmtree(into / name)
+        (into / name).write_bytes(b"")
+    else:
+        (into / name).unlink()
+        (into / name).mkdir()
+    with pytest.raises(Conflict, match=rf"{into}/{name} is a (folder|file), and a (file|folder) belongs there"):
+        pull(run.url, str(into))
+
+
+def test_a_full_disk_is_told_in_one_line_wherever_it_strikes(run, into, monkeypatch):
+    fsync, told = os.fsync, set()
+    for number in range(99):
+        calls = itertools.count()
+
+        def full(descriptor, calls=calls, number=number):
+            if next(calls) >= number:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", full)
+        try:
+            pull(run.url, str(into))
+        except Fault as error:
+            told.add(re.fullmatch(rf"can't write {into}/?(.*): No space left on device", str(error))[1])
+            shutil.rmtree(into)
+        else:
+            break
+    assert "experiment.json" in told
+    assert any(name.endswith("checkpoint.json") for name in told)
+    assert any(name.startswith(".part-pull-") for name in told)
+    assert number > 15
+
+
+def test_a_file_that_is_too_large_for_the_disk_is_told_in_one_line(run, into, small_pieces):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4500, hard))
+    try:
+        with pytest.raises(Fault, match=rf"can't write {into}/\.part-pull-\w+: File too large"):
+            pull(run.url, str(into))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    pull(run.url, str(into))
+
+
+def test_what_nobody_vouches_for_is_not_fetched_twice_nor_looks_old_before_its_record_is_there(run, into, monkeypatch):
+    for entry in run.list():
+        os.utime(run.root / entry.key, (1e9, 1e9))
+    commit, began = unit.Unit.commit, time.time()
+
+    def broken(self, parts):
+        if self.outer is None:
+            raise Fault("the lights are out")
+        commit(self, parts)
+
+    monkeypatch.setattr(unit.Unit, "commit", broken)
+    with pytest.raises(Fault, match="lights"):
+        pull(run.url, str(into))
+    assert all(path.stat().st_mtime > began - 5 for path in into.rglob("*") if path.is_file())
+    (into / "scores.csv").write_bytes(b"x" * run.size("scores.csv"))  # not what was noted
+    monkeypatch.undo()
+    assert pull(run.url, str(into))["fetched"] == run.size("scores.csv")
+    assert (into / "metrics.jsonl").stat().st_mtime == 1e9
+    assert all(data == run.read(key) for key, data in files(into).items())
+    assert pull(run.url, str(into))["fetched"] == 0
+
+
+def test_no_record_is_written_where_somebody_tidies_up_meanwhile(run, into, monkeypatch):
+    commit, removed = unit.Unit.commit, []
+
+    def tidied(self, parts):
+        if self.outer is None and not removed:
+            removed.append((into / "scores.csv").unlink())
+        commit(self, parts)
+
+    monkeypatch.setattr(unit.Unit, "commit", tidied)
+    said = []
+    pull(run.url, str(into), say=said.append)
+    assert said == [f"{into}/scores.csv is gone while it was copied: looking again"]
+    assert all(data == run.read(key) for key, data in files(into).items())
+    assert set(files(into)) >= RUN_FILES
+
+
+class Unsteady(MemoryStore):
+    """Gives ranges in bits, late, and now and then not, too short, or wrong."""
+
+    def __init__(self, random: Random, often: float) -> None:
+        super().__init__()
+        self._random, self._often = random, often
+
+    def pour(self, key, start, end, sink):
+        random, dice = self._random, self._random.random()
+        time.sleep(random.random() * 0.001)
+        if dice < self._often:
+            raise random.choice([NotFound, Damaged])("as it happens")
+        data = self.read(key, start, end)
+        if dice < 2 * self._often:
+            data = data[: len(data) // 2]
+        elif dice < 3 * self._often:
+            data = data[:-1] + b"?"
+        while data:
+            size = random.randint(1, 60)
+            sink(data[:size])
+            data = data[size:]
+
+
+def test_whatever_goes_wrong_files_are_right_and_bytes_are_counted_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "PIECE", 100)
+    for seed in range(60):
+        random = Random(seed)
+        store, folder, units = Unsteady(random, random.choice([0, 0.005, 0.03])), tmp_path / str(seed), []
+        for name in ("a", "b/c", "b"):
+            units.append(unit.Unit(name, folder / name, [("record", b"x")]))
+            for number in range(random.randint(0, 6)):
+                store.write(f"{name}/{number}", random.randbytes(random.choice([0, 50, 100, 101, 1000, 5000])))
+                (entry,) = store.list(f"{name}/{number}")
+                units[-1].files.append(unit.File(entry, random.choice([None, hashlib.sha256(store.read(
+                    entry.key)).hexdigest()]), folder / entry.key, units[-1]))
+        units[1].outer = units[2]
+        with Marker(folder, "what", "url") as marker:
+            fetcher = fetch.Fetcher(store, folder, units, marker)
+            fetcher.start()
+            assert fetcher.wait(20), seed
+            fetcher.stop()
+        assert fetcher.error is None, seed
+        for one in units:
+            assert one.complete != one.failed
+            assert one.complete == (one.folder / "record").exists()
+            for file in one.files:
+                assert file.target.exists() or not one.complete
+                if file.target.exists() and file.sha256:
+                    assert file.target.read_bytes() == store.read(file.entry.key)
+        here = [file for one in units for file in one.files if file.target.exists()]
+        assert fetcher.files == len(here) + sum(one.complete for one in units)
+        assert fetcher.bytes == sum(file.entry.size for file in here) + sum(one.complete for one in units)
+        assert fetcher._room._value == fetch._HELD
