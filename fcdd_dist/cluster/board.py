@@ -14,32 +14,32 @@ from .. import errors
 from ..errors import Fault, FcddError, NotFound
 from ..storage import Store
 
-_FOLDER = "board/"
-_STARTED, _SAID = f"{_FOLDER}started.json", f"{_FOLDER}said.json"
+FOLDER = "board/"
 
 
 class Board:
-    """The board of one attempt: what other attempts left on it is not seen."""
+    """The board of one attempt, with keys of its own: what other attempts write there is neither seen nor cleared."""
 
-    def __init__(self, run: Store, attempt: int | None) -> None:
-        self._run, self._attempt = run, attempt
-        self._failed = f"{_FOLDER}failed-{attempt}.json"  # created, so that the first counts; not by another attempt
+    def __init__(self, run: Store, attempt: int) -> None:
+        self._run = run
+        self._started, self._said, self._failed = (
+            f"{FOLDER}{note}-{attempt}.json" for note in ("started", "said", "failed"))
         self._lines: list[str] = []
 
     # Workers
 
     def start(self) -> None:
         """Rank 0 is about to begin, for the first time or again after a crash."""
-        self._run.write(_STARTED, self._note(at=time.time()))
+        self._run.write(self._started, _note(at=time.time()))
 
     def say(self, line: str) -> None:
         """A line for the person at the driver, from rank 0."""
         self._lines.append(line)
-        self._run.write(_SAID, self._note(lines=self._lines))
+        self._run.write(self._said, _note(lines=self._lines))
 
     def fail(self, error: FcddError, traceback: str | None = None) -> None:
         """Why the run ends. The first one counts."""
-        self._run.create(self._failed, self._note(kind=type(error).__name__, message=str(error), traceback=traceback))
+        self._run.create(self._failed, _note(kind=type(error).__name__, message=str(error), traceback=traceback))
 
     def failed_within(self, seconds: float) -> bool:
         """Whether some rank has told why the run ends, or does so soon."""
@@ -53,16 +53,16 @@ class Board:
     # Driver
 
     def clear(self) -> None:
-        for entry in list(self._run.list(_FOLDER)):
-            self._run.delete(entry.key)
+        for key in (self._started, self._said, self._failed):
+            self._run.delete(key)
 
     def started(self) -> float | None:
         """Stands for the newest start of the workers; None before the first."""
-        note = self._read(_STARTED)
+        note = self._read(self._started)
         return note["at"] if note else None
 
     def said(self) -> list[str]:
-        note = self._read(_SAID)
+        note = self._read(self._said)
         return note["lines"] if note else []
 
     def failure(self) -> tuple[FcddError, str | None] | None:
@@ -70,15 +70,15 @@ class Board:
         note = self._read(self._failed)
         return note and (getattr(errors, note["kind"], Fault)(note["message"]), note["traceback"])
 
-    def _note(self, **content: object) -> bytes:
-        return json.dumps({"attempt": self._attempt, **content}).encode()
-
     def _read(self, key: str) -> dict | None:
         try:
-            note = json.loads(self._run.read(key))
+            return json.loads(self._run.read(key))
         except NotFound:
             return None
-        return note if note["attempt"] == self._attempt else None
+
+
+def _note(**content: object) -> bytes:
+    return json.dumps(content).encode()
 
 
 def follow(board: Board, say: Callable[[str], None]) -> Callable[[], float | None]:

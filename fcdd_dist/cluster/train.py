@@ -1,7 +1,7 @@
 """Training a job by Ray Train workers: the driver's side, from the checks to the result.
 
-What is computed, and every commit, is in ``run.py`` and below. Here are the lease, the workers, what a person sees,
-and how it all ends.
+What is computed, and every commit, is in ``fcdd_dist.run`` and below. Here are the lease, the workers, what a person
+sees, and how it all ends.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ..errors import BadInput, Fault, FcddError, Interrupted
+from ..errors import BadInput, Fault, FcddError, Interrupted, NotFound
 from ..run import STOP, Job, Prepared, check, claim, prepare
 from ..storage import FolderStore, Store, open_store, probe
 from ..storage.lease import Lease
 from ..training.progress import Follower, duration
 from ..world import World
 from . import local
+from .board import FOLDER as BOARD
 from .board import Board, follow
 from .placement import Placement
 from .signals import BEFORE_START, Signals
@@ -59,14 +60,14 @@ def train(job: Job, placement: Placement, address: str | None, say: Say, live: S
         for line in prepared.summary:
             say(line)
         board = Board(run, lease.attempt)
-        _clear(run, board)
+        _clear(run)
         try:
             result = _with_ray(prepared, placement, address, lease, board, signals, say, live or say)
         except BaseException:
             with contextlib.suppress(FcddError):  # the first error counts, which may be that the storage is away
-                _clear(run, board)
+                _clear_own(run, board, lease.attempt)
             raise
-        _clear(run, board)
+        _clear_own(run, board, lease.attempt)
         return result
 
 
@@ -122,7 +123,7 @@ def _trainer(job: Job, placement: Placement, cpus: int, state: str) -> TorchTrai
         torch_config=TorchConfig(backend="nccl" if placement.gpus else "gloo", timeout_s=_COLLECTIVE_TIMEOUT_S),
         scaling_config=ScalingConfig(num_workers=placement.workers, use_gpu=bool(placement.gpus),
                                      resources_per_worker=placement.resources(cpus)),
-        run_config=RunConfig(name=f"attempt-{job.attempt:06}", storage_path=state,
+        run_config=RunConfig(name=_name(job.attempt), storage_path=state,
                              failure_config=FailureConfig(max_failures=placement.max_failures,
                                                           controller_failure_limit=2),
                              logging_config=LoggingConfig(log_level="ERROR")))
@@ -184,7 +185,7 @@ def _wait(fitting: _Fitting, view: _View, prepared: Prepared, run: Store, lease:
             look_at = time.monotonic() + run.look_every
         if signals.first and not asked:
             asked = True
-            run.write(STOP, json.dumps({"attempt": lease.attempt}).encode())
+            run.write(STOP, _stop_by(lease.attempt))
             view.say(f"{signals.first.name}: waiting for the workers to commit; once more ends at once")
     view.update()
     _raise_failure(view, signals)
@@ -226,11 +227,34 @@ def _check_reach(prepared: Prepared) -> None:
     for store in stores:
         if isinstance(store, FolderStore):
             raise BadInput(f"{store.url} is a folder of one machine and the cluster has {count} nodes, whose workers "
-                           f"would not find it: use a cluster of one node")
+                           f"would not find it: give s3://BUCKET/PREFIX, or use a cluster of one node")
 
 
-def _clear(run: Store, board: Board) -> None:
-    board.clear()
-    for entry in list(run.list(f"{_RAYS_STATE}/")):
-        run.delete(entry.key)
+def _clear(run: Store) -> None:
+    """Removes what drivers before this one have left, which holds the lease and has not yet begun."""
+    for folder in (BOARD, f"{_RAYS_STATE}/"):
+        _remove_below(run, folder)
     run.delete(STOP)
+
+
+def _clear_own(run: Store, board: Board, attempt: int) -> None:
+    """Removes what this attempt has left. The run may be another driver's by now, whose notes stay."""
+    board.clear()
+    _remove_below(run, f"{_RAYS_STATE}/{_name(attempt)}/")
+    with contextlib.suppress(NotFound):
+        if run.read(STOP) == _stop_by(attempt):
+            run.delete(STOP)
+
+
+def _remove_below(run: Store, folder: str) -> None:
+    for entry in list(run.list(folder)):
+        run.delete(entry.key)
+
+
+def _name(attempt: int) -> str:
+    """Of the folder that Ray makes for an attempt in the place for its state."""
+    return f"attempt-{attempt:06}"
+
+
+def _stop_by(attempt: int) -> bytes:
+    return json.dumps({"attempt": attempt}).encode()

@@ -36,18 +36,30 @@ def train_loop(config: dict) -> dict | None:
         if world.is_main:  # the others may be here before it has committed
             board.fail(interrupted)
     except FcddError as error:
-        board.fail(error)
-        _leave_group()
+        _end_run(board, error)
     except _CRASHES:
         # A rank that waits for one that has left fails with its connection. The one that left says why.
         if world.size == 1 or not board.failed_within(_WAIT_FOR_REASON_S):
             raise
     except Exception as error:  # noqa: BLE001 - a bug: it would strike again, so it ends the run, with its traceback
-        board.fail(Fault(f"{type(error).__name__}: {error}"), traceback.format_exc())
-        _leave_group()
+        _end_run(board, Fault(f"{type(error).__name__}: {error}"), traceback.format_exc())
     figures = {name: result[name] for name in ("auroc", "average_precision")} if result else {}
     ray.train.report(figures)  # by every rank, once: it is a barrier
     return result
+
+
+def _end_run(board: Board, error: FcddError, its_traceback: str | None = None) -> None:
+    """Tells the driver why, and lets go of the other ranks.
+
+    Where the storage is away nobody can be told, and ``error`` is raised: to Ray a crash. The driver does not see the
+    storage either and ends the run by its own error; if it is back before that, the run goes on.
+    """
+    try:
+        board.fail(error, its_traceback)
+    except FcddError:
+        raise error from None
+    finally:
+        _leave_group()
 
 
 def _leave_group() -> None:

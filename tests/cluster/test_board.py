@@ -40,7 +40,7 @@ def test_the_first_reason_counts_and_keeps_its_kind():
     assert Board(store, 2).failed_within(0)
 
 
-def test_another_attempt_is_not_heard_and_all_is_cleared():
+def test_another_attempt_is_neither_heard_nor_cleared():
     store = MemoryStore()
     old = Board(store, 1)
     old.start()
@@ -49,6 +49,13 @@ def test_another_attempt_is_not_heard_and_all_is_cleared():
     new = Board(store, 2)
     assert (new.started(), new.said(), new.failure()) == (None, [], None)
     assert not new.failed_within(0.1)
+    new.start()
+    new.say("b")
+    new.fail(Damaged("y"))
+    old.clear()
+    assert new.said() == ["b"]
+    assert new.started() is not None
+    assert str(new.failure()[0]) == "y"
     new.clear()
     assert list(store.list()) == []
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from fcdd_dist.cluster import local, train
+from fcdd_dist.cluster import local, train, worker
+from fcdd_dist.cluster.board import Board
 from fcdd_dist.cluster.placement import Placement
 from fcdd_dist.cluster.signals import Signals
-from fcdd_dist.errors import BadInput
+from fcdd_dist.errors import BadInput, Conflict, Damaged, Fault
 from fcdd_dist.recipes import recipe
-from fcdd_dist.run import Job
+from fcdd_dist.run import Job, check, claim, prepare
 from fcdd_dist.storage import FolderStore, MemoryStore, open_store
 
 FIXED, RANGE = Placement(2, 2), Placement(1, 8)
@@ -66,8 +68,6 @@ def test_a_run_that_may_not_be_written_is_refused_before_anything_starts(bucket,
 
 
 def test_a_run_that_was_refused_leaves_nothing_that_is_in_the_way(digits_data, tmp_path):
-    from fcdd_dist.run import check, prepare
-
     job = Job(experiment=recipe("digits").experiment("0", 0), data=digits_data, run=str(tmp_path / "run"))
     FolderStore(job.run).write(".probe-0123abcd", b"")  # of a driver that was killed while it looked
     check(prepare(job))
@@ -77,6 +77,79 @@ def test_own_folders_go_with_their_context():
     with local.own_folder() as folder:
         (folder / "x").mkdir()
     assert not folder.exists()
+
+
+def everything_of(run, attempt: int) -> set[str]:
+    """Puts all that a driver and its workers may leave beside a run there, and says which keys that are."""
+    before = {entry.key for entry in run.list()}
+    board = Board(run, attempt)
+    board.start()
+    board.say("a line")
+    board.fail(Damaged("a shard"))
+    run.write("stop.json", train._stop_by(attempt))
+    run.write(f".ray/{train._name(attempt)}/state.json", b"{}")
+    return {entry.key for entry in run.list()} - before | {"stop.json"}
+
+
+@pytest.mark.parametrize("ends_by", [Conflict("taken over"), None])
+def test_a_driver_that_lost_its_run_leaves_what_is_the_others(digits_data, tmp_path, monkeypatch, ends_by):
+    job = Job(experiment=recipe("digits").experiment("0", 0), data=digits_data, run=str(tmp_path / "run"))
+    run, others = FolderStore(job.run), set()
+
+    def lose(prepared, placement, address, lease, *_):
+        everything_of(run, lease.attempt)
+        others.update(everything_of(run, lease.attempt + 1))
+        if ends_by:
+            raise ends_by
+        return {"auroc": 1.0}
+
+    monkeypatch.setattr(train, "_with_ray", lose)
+    if ends_by:
+        with pytest.raises(Conflict, match="taken over"):
+            train.train(job, FIXED, None, [].append)
+    else:
+        train.train(job, FIXED, None, [].append)
+    assert {entry.key for entry in run.list()} == others | {"experiment.json", "lease.json"}
+    assert json.loads(run.read("stop.json"))["attempt"] == 2
+    assert Board(run, 2).said() == ["a line"]
+
+
+def test_a_driver_clears_what_is_stale_when_it_begins_and_its_own_at_the_end(digits_data, tmp_path, monkeypatch):
+    job = Job(experiment=recipe("digits").experiment("0", 0), data=digits_data, run=str(tmp_path / "run"))
+    run, seen = FolderStore(job.run), []
+    claim(prepare(job))
+    for attempt in (7, 8):
+        everything_of(run, attempt)
+
+    def look(prepared, placement, address, lease, *_):
+        seen.extend(entry.key for entry in run.list())
+        everything_of(run, lease.attempt)
+        return {"auroc": 1.0}
+
+    monkeypatch.setattr(train, "_with_ray", look)
+    train.train(job, FIXED, None, [].append)
+    assert seen == [entry.key for entry in run.list()] == ["experiment.json", "lease.json"]
+
+
+class AwayBoard:
+    """The board of a run whose storage is away."""
+
+    def fail(self, error, traceback=None):
+        raise Fault("nothing worked for 120 s")
+
+
+@pytest.mark.parametrize("away", [True, False])
+def test_a_rank_that_fails_lets_go_of_the_others_even_where_it_can_tell_nobody(monkeypatch, away):
+    left, error, run = [], Damaged("a shard"), MemoryStore()
+    monkeypatch.setattr(worker, "_leave_group", lambda: left.append(True))
+    if away:
+        with pytest.raises(Damaged) as caught:
+            worker._end_run(AwayBoard(), error)
+        assert caught.value is error
+    else:
+        worker._end_run(Board(run, 1), error)
+        assert str(Board(run, 1).failure()[0]) == "a shard"
+    assert left == [True]
 
 
 class Fitting(SimpleNamespace):
