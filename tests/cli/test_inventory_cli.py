@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from fcdd_dist.cli import main
+from fcdd_dist.data.shards.write import shard
 from fcdd_dist.storage import FolderStore
-from tests.inventory.places import a_run, files
+from fcdd_dist.storage.lease import Lease
+from tests.inventory.places import a_run, files, lease
 
 
 @pytest.fixture
@@ -79,6 +84,7 @@ def test_ls_of_runs_and_of_one(capsys, run, tmp_path):
 
 def test_clean_removes_with_yes_alone(capsys, run, tmp_path):
     run.delete("checkpoints/epoch-000002/checkpoint.json")
+    run.write("board/said.json", b'{"attempt": 1, "lines": []}')
     before = files(run.root)
     assert main(["clean", str(tmp_path), "--older-than", "0"]) == 0
     assert "nothing was removed: the same with --yes" in capsys.readouterr().out
@@ -90,6 +96,23 @@ def test_clean_removes_with_yes_alone(capsys, run, tmp_path):
     assert tree["removed"]
     assert {one["name"] for one in tree["orphans"]} == {"runs/three/checkpoints/epoch-000002", "runs/three/board/"}
     assert not (run.root / "checkpoints/epoch-000002").exists()
+
+
+def test_clean_says_whom_it_waits_for(capsys, tmp_path, monkeypatch):
+    """A killed sharding on another machine has left its lease."""
+    store = FolderStore(tmp_path / "half")
+    shard("digits", None, store, classes=["0"])
+    store.delete("manifest.json")
+    lease(store, {"host": "node-1", "boot": "b", "pid": 7, "started": "1"})
+    long_ago = time.time() - 1e6
+    for key in files(store.root):
+        os.utime(store.root / key, (long_ago, long_ago))
+    monkeypatch.setattr(Lease, "acquire", functools.partial(Lease.acquire, good_for=0.3, settle=0.05, poll=0.02))
+    assert main(["clean", store.url, "--yes"]) == 0
+    out, err = capsys.readouterr()
+    assert "removed 4 things" in out
+    assert "is held by process 7 on node-1" in err
+    assert not [key for key in files(store.root) if not key.startswith("exposure/")]
 
 
 @pytest.mark.parametrize("hours", ["-1", "soon", "inf", "nan"])

@@ -14,9 +14,11 @@ import pytest
 from fcdd_dist import Detector
 from fcdd_dist.errors import Damaged
 from fcdd_dist.inventory.clean import LEFTOVERS, clean
+from fcdd_dist.inventory.fetch import Fetcher
 from fcdd_dist.inventory.listing import look
 from fcdd_dist.inventory.pull import pull
 from fcdd_dist.storage import open_store
+from fcdd_dist.storage.lease import Lease
 from tests.inventory.places import a_run, copy, files
 from tests.support.proxy import Rule
 
@@ -83,21 +85,95 @@ def test_a_large_file_goes_on_where_it_was_killed(run, bucket, faulty, tmp_path)
     assert (into / "detector.safetensors").read_bytes() == data
 
 
-def test_abandoned_uploads_go_and_those_of_others_stay(run, bucket, tmp_path):
-    for key in ("run ä/checkpoints/epoch-000009/detector.safetensors", "data/train/1/000000.tar", "film.mp4"):
-        bucket.client.upload_part(Bucket=bucket.name, Key=key, PartNumber=1, Body=b"x" * 1000, UploadId=(
-            bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)["UploadId"]))
-    assert not [orphan for orphan in clean(bucket.url, remove=True).loose if orphan.group == LEFTOVERS]
-    result = clean(bucket.url, older_than_s=0.0, remove=True)
-    assert {(orphan.name, orphan.bytes) for orphan in result.loose if orphan.group == LEFTOVERS} == {
-        ("run ä/checkpoints/epoch-000009/detector.safetensors", 1000), ("data/train/1/000000.tar", 1000)}
-    assert [key for key, _ in bucket.uploads()] == ["film.mp4"]
+def upload(bucket, key: str) -> None:
+    """Begins one, and never ends it."""
+    started = bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)
+    bucket.client.upload_part(Bucket=bucket.name, Key=key, PartNumber=1, Body=b"x" * 1000, UploadId=started["UploadId"])
+
+
+def uploads_of(result) -> set[tuple[str, int]]:
+    return {(orphan.name, orphan.bytes) for orphan in result.loose if orphan.group == LEFTOVERS}
+
+
+def test_abandoned_uploads_go_and_those_of_others_stay(run, bucket, tiny_data):
+    copy(tiny_data, open_store(f"{bucket.url}/data"))
+    bucket.put("half/train/1/000000.tar", tiny_data.read("train/1/000000.tar"))
+    ours = {"run ä/checkpoints/epoch-000009/detector.safetensors", "data/train/1/000007.tar", "half/train/2/000000.tar",
+            "half/manifest.json", "half/exposure/train/exposure/000000.tar"}
+    bucket.put("site/manifest.json", b'{"name": "My web app", "icons": []}')
+    bucket.put("lab/experiment.json", b'{"mine": 1}')
+    theirs = {"film.mp4", "run ä/film.mp4", "data/film.mp4", "backup/manifest.json", "site/manifest.json",
+              "site/train/1/000000.tar", "site/checkpoints/epoch-000009/detector.safetensors",
+              "imagenet/train/wds-a/000000.tar", "lab/checkpoints/epoch-000009/detector.safetensors",
+              "data/other/train/1/000000.tar", "checkpoints/epoch-000009/detector.safetensors"}
+    for key in ours | theirs:
+        upload(bucket, key)
+    assert not uploads_of(clean(bucket.url, remove=True))
+    assert uploads_of(clean(bucket.url, older_than_s=0.0, remove=True)) == {(key, 1000) for key in ours}
+    assert {key for key, _ in bucket.uploads()} == theirs
+
+
+@pytest.mark.parametrize("below", ["checkpoints", "checkpoints/epoch-000002"])
+def test_a_part_of_a_run_is_cleaned_unless_its_driver_is_at_work(run, bucket, below):
+    run.delete("checkpoints/epoch-000002/checkpoint.json")
+    upload(bucket, "run ä/checkpoints/epoch-000002/detector.safetensors")
+    with Lease.acquire(run, say=print):
+        result = clean(f"{run.url}/{below}", older_than_s=0.0, remove=True)
+        assert result.loose == []
+        assert result.kept
+        assert all("in use: held by process" in orphan.kept for orphan in result.kept)
+    clean(f"{run.url}/{below}", older_than_s=0.0, remove=True)
+    assert bucket.uploads() == []
+    assert bool(list(run.list("checkpoints/epoch-000002/"))) == (below != "checkpoints")  # itself it is no checkpoint
 
 
 def test_a_data_set_and_what_it_does_not_name(bucket, tiny_data, tmp_path):
     store = copy(tiny_data, open_store(f"{bucket.url}/data"))
     pull(store.url, str(tmp_path / "copy"))
     assert files(tmp_path / "copy") == files(tiny_data.root)
-    store.write("train/1/000005.tar", b"x")
+    store.write("train/1/000005.tar", tiny_data.read("train/1/000000.tar"))
+    store.write("train/1/000006.tar", b"of a person")
     clean(store.url, older_than_s=0.0, remove=True)
-    assert {entry.key for entry in store.list()} == set(files(tiny_data.root))
+    assert {entry.key for entry in store.list()} == {*files(tiny_data.root), "train/1/000006.tar"}
+
+
+def test_an_abandoned_sharding_goes_with_its_lease(bucket, tiny_data):
+    store = copy(tiny_data, open_store(f"{bucket.url}/half"))
+    store.delete("manifest.json")
+    lease = Lease.acquire(store, say=print)
+    assert clean(bucket.url, older_than_s=0.0, remove=True).loose == []
+    lease.release()
+    clean(bucket.url, older_than_s=0.0, remove=True)
+    assert {entry.key for entry in store.list()} == {key for key in files(tiny_data.root) if key.startswith("exposure")}
+
+
+@pytest.mark.parametrize("verb", ["ls", "pull"])
+def test_an_interrupt_ends_it_at_once_though_the_store_stalls(run, faulty, tmp_path, verb):
+    stalled = faulty.add(Rule("GET", r"(experiment|result|checkpoint)\.json" if verb == "ls" else r"safetensors",
+                              times=None, stall=60))
+    arguments = [run.url, *([str(tmp_path / "copy")] if verb == "pull" else [])]
+    process = subprocess.Popen([sys.executable, "-m", "fcdd_dist.cli", verb, *arguments], env=os.environ,
+                               stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while stalled.hits < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=50)
+    assert process.returncode == 130
+    assert time.monotonic() - began < 5
+    assert "Traceback" not in told
+
+
+def test_what_was_replaced_by_a_longer_one_arrives_whole(run, tmp_path, monkeypatch):
+    start = Fetcher.start
+
+    def replaced(self):
+        run.write("scores.csv", b"N" * 5000)
+        run.write("empty.txt", b"no more")
+        start(self)
+
+    monkeypatch.setattr(Fetcher, "start", replaced)
+    pull(run.url, str(tmp_path / "copy"))
+    assert (tmp_path / "copy/scores.csv").read_bytes() == b"N" * 5000
+    assert (tmp_path / "copy/empty.txt").read_bytes() == b"no more"
