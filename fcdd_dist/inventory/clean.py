@@ -18,7 +18,8 @@ from ..storage import Store, absolute, open_store
 from ..storage.lease import LEASE, Lease
 from .facts import age, amount, shown
 from .holds import Holds
-from .orphans import CHECKPOINTS, LEFTOVERS, NOTES, SHARDS, Above, Orphan, find_orphans, named_shards
+from .orphans import CHECKPOINTS, LEFTOVERS, NOTES, SHARDS, Orphan, find_orphans, named_shards
+from .standing import UNJUDGED, Above, at
 from .survey import survey
 
 _SHOWN = 30  # lines of a group
@@ -124,21 +125,21 @@ def _above(url: str) -> list[Above]:
 
 def _remove_shards(store: Store, data_set: str, orphans: list[Orphan], holds: Holds, say: Say) -> None:
     """Removes shards of one data set as its only writer: a sharding that begins now waits, and then finds none."""
-    at = store.at(data_set.rstrip("/")) if data_set else store
+    place = at(store, data_set)
     reason = holds.since(orphans[0].key)
     if reason is None:
         try:
-            lease = Lease.acquire(at, say=say)
+            lease = Lease.acquire(place, say=say)
         except Conflict as error:
             reason = f"in use: {error}"
         except BadInput as error:
-            reason = f"not to be judged: {error}"
+            reason = f"{UNJUDGED}{error}"
     if reason is not None:
         for orphan in orphans:
             orphan.kept = reason
         return
     try:
-        named = named_shards(at)
+        named = named_shards(place)
         for orphan in orphans:
             keys = {entry.key.removeprefix(data_set) for entry in orphan.entries}
             if orphan.abandoned != (named is None) or keys & (named or set()):

@@ -18,7 +18,8 @@ from ..storage.lease import LEASE
 from ..storage.owner import Owner
 from .facts import UNREADABLE, in_parallel
 from .marker import MARKER
-from .orphans import Above, Orphan
+from .orphans import Orphan
+from .standing import UNJUDGED, Above
 from .survey import BOARD, Survey
 
 _WITHIN = re.compile(rf"(?:{FOLDER}(?:/.*)?|{BOARD[:-1]}|(?:{EXPOSURE}/)?(?:train|holdout|test)(?:/.*)?|{EXPOSURE})")
@@ -56,7 +57,7 @@ class _Spot:
             owner = tree["owner"] and Owner(**tree["owner"])
             renewed = max(self.written, float(tree["renewed"]))
         except UNREADABLE:
-            return f"not to be judged: {self.store.url}/{self.key} can't be read"
+            return f"{UNJUDGED}{self.store.url}/{self.key} can't be read"
         if owner is None or now - renewed > limit:
             return None
         return f"in use: held by process {owner.pid} on {owner.host}"

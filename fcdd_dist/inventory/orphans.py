@@ -17,35 +17,23 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from .. import checkpoint
-from ..checkpoint import DETECTOR, FOLDER, OPTIMIZER, RECORD
+from ..checkpoint import DETECTOR, OPTIMIZER, RECORD
 from ..data.manifest import EXPOSURE, MANIFEST, load_manifest
 from ..data.shards.claim import SHARD, is_shard
 from ..errors import BadInput, Damaged, NotFound
-from ..experiment import Experiment, newer_schema
-from ..run.job import EXPERIMENT
 from ..storage import Entry, Leftover, Store
 from ..storage.lease import CLAIMS, LEASE
 from .facts import UNREADABLE, in_parallel, incomplete
 from .marker import MARKER, PART
+from .standing import UNJUDGED, Above, Runs, at
 from .survey import BOARD, Place, Survey
 
 CHECKPOINTS, SHARDS, LEFTOVERS, NOTES = (
     "incomplete checkpoints", "shards that no manifest names", "left by killed writers", "stale notes of drivers")
-_UNJUDGED = "not to be judged: "
-_CHECKPOINT = re.compile(rf"(?P<run>|.*/){FOLDER}/epoch-\d{{6}}(?:-step-\d{{6}})?/[^/]+")
 _SET = re.compile(rf"(?P<set>|.*/)(?P<rest>{SHARD.pattern}|{re.escape(MANIFEST)})")
 _NOTE = re.compile(rf"{BOARD}[a-z0-9-]+\.json")
 _TEMPORARY = re.compile(r"\.part-[a-z0-9_]{8}|" + re.escape(PART) + r"[0-9a-f]{16}|" + re.escape(MARKER))
 _PROBE = re.compile(r"\.probe-(?:[0-9a-f]{8}){1,2}")
-_RECORD_OF_RUN = ("experiment", "fingerprint", "data_id", "class_name")
-
-
-@dataclass(frozen=True)
-class Above:
-    """A place above the URL; ``tail``: the way from there to the URL."""
-
-    store: Store
-    tail: str
 
 
 @dataclass
@@ -77,7 +65,7 @@ class Orphan:
 
 
 def find_orphans(store: Store, found: Survey, leftovers: Iterable[Leftover], above: list[Above]) -> list[Orphan]:
-    runs = _Runs(store, found, above)
+    runs = Runs(store, found, above)
     shards = [*_unnamed(store, found), *_abandoned(store, found)]
     return [*_checkpoints(store, found, runs), *shards, *_leftovers(store, found, leftovers, runs, shards),
             *_notes(store, found, runs)]
@@ -94,78 +82,21 @@ def named_shards(store: Store) -> set[str] | None:
 
 # Runs
 
-@dataclass(frozen=True)
-class _Standing:
-    ours: bool
-    doubt: str | None = None  # why it can't be judged
-
-
-class _Runs:
-    """Which runs are ours, by their records."""
-
-    def __init__(self, store: Store, found: Survey, above: list[Above]) -> None:
-        self._store, self._above = store, above
-        self._prefixes = {place.prefix for place in found.all() if place.kind == "run"}
-        self.of = cache(self._of)
-        self._from_above = cache(self._judge_above)
-
-    def around(self, key: str) -> _Standing:
-        """The run that has ``key`` in one of its checkpoints."""
-        match = _CHECKPOINT.fullmatch(key)
-        if match and match["run"] in self._prefixes:
-            return self.of(match["run"])
-        for one in self._above:
-            match = _CHECKPOINT.fullmatch(f"{one.tail}/{key}")
-            if match and not match["run"]:
-                return self._from_above(one)
-        return _Standing(False)
-
-    def _of(self, prefix: str) -> _Standing:
-        return _judge_run(_at(self._store, prefix))
-
-    def _judge_above(self, one: Above) -> _Standing:
-        try:
-            return _judge_run(one.store)
-        except BadInput:  # not ours to see
-            return _Standing(False)
-
-
-def _judge_run(run: Store) -> _Standing:
-    try:
-        text = run.read(EXPERIMENT)
-    except NotFound:
-        return _Standing(False)
-    if newer_schema(text, 1):
-        return _Standing(True, f"{_UNJUDGED}{EXPERIMENT} was written by a newer fcdd_dist")
-    damaged = _Standing(True, f"{_UNJUDGED}{EXPERIMENT} is damaged")
-    try:
-        tree = json.loads(text)
-    except UNREADABLE:
-        return damaged
-    if not isinstance(tree, dict) or not all(key in tree for key in _RECORD_OF_RUN):
-        return _Standing(False)
-    try:
-        Experiment.from_json(json.dumps(tree["experiment"]))
-    except (BadInput, *UNREADABLE):
-        return damaged
-    return _Standing(True)
-
-
-def _checkpoints(store: Store, found: Survey, runs: _Runs) -> Iterator[Orphan]:
+def _checkpoints(store: Store, found: Survey, runs: Runs) -> Iterator[Orphan]:
     def judge(place: Place) -> Orphan | None:
         standing = runs.around(f"{place.prefix}{RECORD}")
         if not standing.ours:
             return None
         files, kept, why = {DETECTOR, OPTIMIZER, RECORD}, standing.doubt, f"no {RECORD}"
         if place.has_record:
-            at = place.at(store)
+            own = place.at(store)
             try:
-                record = checkpoint.read_record(at)
+                record = checkpoint.read_record(own)
                 files, why = files | set(record.files), incomplete(place, record)
             except NotFound:  # it is written again just now
                 return None
             except Damaged as error:
-                why, kept = "damaged", _UNJUDGED + str(error).removeprefix(f"{at.url}/")
+                why, kept = "damaged", UNJUDGED + str(error).removeprefix(f"{own.url}/")
         entries = [entry for key, entry in place.own.items() if key in files]
         entries.sort(key=lambda entry: not entry.key.endswith(f"/{RECORD}"))  # so that it is never half vouched for
         return Orphan(CHECKPOINTS, place.name, why, entries, kept=kept) if why and entries else None
@@ -174,7 +105,7 @@ def _checkpoints(store: Store, found: Survey, runs: _Runs) -> Iterator[Orphan]:
     yield from filter(None, in_parallel(judge, places))
 
 
-def _notes(store: Store, found: Survey, runs: _Runs) -> Iterator[Orphan]:
+def _notes(store: Store, found: Survey, runs: Runs) -> Iterator[Orphan]:
     for place in found.all():
         notes = [entry for key, entry in place.live.items() if _NOTE.fullmatch(key)]
         if notes and place.kind == "run" and (standing := runs.of(place.prefix)).ours:
@@ -208,7 +139,7 @@ def _unnamed(store: Store, found: Survey) -> Iterator[Orphan]:
         except BadInput as error:
             if tars := _ours(store, tars):
                 why = str(error).removeprefix(f"{place.at(store).url}/")
-                yield Orphan(SHARDS, place.prefix or ".", "damaged", tars, kept=f"{_UNJUDGED}{why}")
+                yield Orphan(SHARDS, place.prefix or ".", "damaged", tars, kept=f"{UNJUDGED}{why}")
             continue
         if named is not None:
             tars = _ours(store, [entry for entry in tars if entry.key.removeprefix(place.prefix) not in named])
@@ -260,7 +191,7 @@ def _by_folder(tars: list[Entry], data_set: str, newest: float = 0.0, *, abandon
 
 # What never became an object
 
-def _leftovers(store: Store, found: Survey, leftovers: Iterable[Leftover], runs: _Runs, shards: list[Orphan]
+def _leftovers(store: Store, found: Survey, leftovers: Iterable[Leftover], runs: Runs, shards: list[Orphan]
                ) -> Iterator[Orphan]:
     abandoned = {orphan.data_set for orphan in shards}
     places = {place.prefix for place in found.all() if place.kind == "data set"}
@@ -268,7 +199,7 @@ def _leftovers(store: Store, found: Survey, leftovers: Iterable[Leftover], runs:
     @cache
     def is_data_set(prefix: str) -> bool:
         try:
-            return prefix in places and named_shards(_at(store, prefix)) is not None
+            return prefix in places and named_shards(at(store, prefix)) is not None
         except BadInput:
             return False
 
@@ -287,7 +218,3 @@ def _leftovers(store: Store, found: Survey, leftovers: Iterable[Leftover], runs:
             yield Orphan(LEFTOVERS, leftover.key, "an unfinished upload", leftover=leftover, kept=standing.doubt)
         elif (match := _SET.fullmatch(leftover.key)) and of_data_set(match["set"]):
             yield Orphan(LEFTOVERS, leftover.key, "an unfinished upload", leftover=leftover)
-
-
-def _at(store: Store, prefix: str) -> Store:
-    return store.at(prefix.rstrip("/")) if prefix else store
