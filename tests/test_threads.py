@@ -66,6 +66,6 @@ def test_many_may_submit_and_close_at_once():
         threads, out = Threads(8, "t"), Threads(4, "out")
         futures = [out.submit(lambda threads=threads: [threads.submit(int) for _ in range(20)]) for _ in range(4)]
         threads.close(5)
-        for future in [inner for future in futures for inner in future.result(5)]:
+        for future in [inner for outer in futures for inner in outer.result(5)]:
             assert future.cancelled() or future.result(5) == 0
         out.close()

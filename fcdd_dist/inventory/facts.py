@@ -21,7 +21,7 @@ from .survey import Place, Survey
 
 UNREADABLE = (ValueError, KeyError, TypeError, RecursionError, OverflowError)  # what a damaged record can lead to
 _THREADS = 16  # small records are all waiting
-_LARGEST = 2**63  # an integer of ours is below
+_DIGITS = 18  # of an integer; none of ours has more
 _T, _R = TypeVar("_T"), TypeVar("_R")
 
 
@@ -100,9 +100,9 @@ def missing_shards(place: Place, manifest: Manifest) -> str | None:
 def read_json(store: Store, key: str) -> dict[str, Any]:
     """A record as it is. Raises NotFound, and Damaged where it is no JSON object."""
     try:
-        tree = json.loads(store.read(key))
+        tree = json.loads(store.read(key), parse_int=_integer)
     except (ValueError, RecursionError):
-        raise Damaged(f"{store.url}/{key} is damaged: it is no JSON") from None
+        raise Damaged(f"{store.url}/{key} is damaged: it is no JSON that we write") from None
     if not isinstance(tree, dict):
         raise Damaged(f"{store.url}/{key} is damaged: it holds no JSON object")
     return tree
@@ -176,12 +176,16 @@ def _images(manifest: Manifest) -> int:
     return sum(part.samples for parts in manifest.splits.values() for part in parts.values())
 
 
+def _integer(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError
+    return int(text)
+
+
 def _typed(tree: dict, key: str, kind: type[_R]) -> _R | None:
     value = tree.get(key)
     if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
         return None
-    if isinstance(value, int) and abs(value) >= _LARGEST:
-        raise OverflowError(f"{key} is too large a number")
     if kind is float and isinstance(value, int):
         return float(value)
     return value if isinstance(value, kind) else None

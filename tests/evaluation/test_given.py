@@ -123,6 +123,23 @@ def test_what_can_not_be_read_is_named_and_a_failing_storage_stops(places, make_
     with pytest.raises(Fault, match="no answer"):
         list(read_images(images))
 
+    def forbidden(*_arguments):
+        raise BadInput("no permission")
+
+    bucket.read = forbidden
+    with pytest.raises(BadInput, match="no permission"):
+        list(read_images(images))
+
+
+def test_who_stops_does_not_wait_for_what_was_being_fetched(make_image, file_bytes):
+    data, go = file_bytes(make_image(1), "PNG"), threading.Event()
+    images = read_images([Given("1.png", 1, lambda: data), Given("2.png", 1, go.wait)])
+    next(images)
+    began = time.monotonic()
+    images.close()
+    assert time.monotonic() - began < 5
+    go.set()
+
 
 def test_an_object_that_is_too_large_is_never_read(places, monkeypatch):
     (_, _), (root, bucket) = places

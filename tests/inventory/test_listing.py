@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -69,6 +70,9 @@ def test_a_run_shows_its_checkpoints(harmful):
 @pytest.mark.parametrize(("key", "data"), [
     ("run/experiment.json", b"{"), ("run/experiment.json", b"[]"), ("run/experiment.json", b'{"experiment": 3}'),
     ("run/experiment.json", b"\xff\xfe"), ("run/result.json", b"nothing"), ("sweep/sweep.json", b"{"),
+    ("run/experiment.json", b"[" * 200_000), ("run/result.json", b'{"a":' * 200_000),
+    ("run/result.json", b'{"auroc": 1' + b"0" * 400 + b"}"), ("sweep/sweep.json", b"[" * 200_000),
+    ("data/manifest.json", b"[" * 200_000), ("kept/checkpoint.json", b'{"a":' * 200_000),
     ("data/manifest.json", b"{}"), ("kept/checkpoint.json", b'{"schema_version": 99}')])
 def test_what_is_damaged_is_said_to_be(harmful, key, data):
     a_run(harmful.at("run"))
@@ -112,3 +116,42 @@ def test_a_store_of_memory_has_no_checkpoints_without_a_record_elsewhere():
     store = MemoryStore()
     store.write("train/epoch-000001/000000.tar", b"")
     assert not list(survey(store.list()).all())
+
+
+def test_numbers_that_are_none_are_left_out(harmful):
+    a_run(harmful.at("run"))
+    harmful.write("run/result.json", b'{"auroc": NaN, "epochs": true}')
+    found = look("bad:")
+    assert rows(found)[2][:3] == ["run", "digit 0", "2/2"]
+    assert "NaN" not in json.dumps(found.as_json())
+
+
+def test_names_can_not_write_to_the_terminal(harmful):
+    a_run(harmful.at("evil\n\x1b[2J\udcff"))
+    harmful.write("evil\n\x1b[2J\udcff/scores.csv", b"")
+    key = "evil\n\x1b[2J\udcff/experiment.json"
+    told = json.loads(harmful.read(key)) | {"class_name": "\x1b]0;gotcha\x07"}
+    harmful.write(key, json.dumps(told).encode())
+    harmful.write("other\x1b/manifest.json", b"{}")
+    text = lines(look("bad:"))
+    assert all(line.isprintable() for line in text)
+    assert r"evil\n\x1b[2J\xff" in "".join(text)
+    assert r"! other\x1b: manifest.json is damaged" in "".join(text)
+    assert all(line.isprintable() for line in lines(look("bad:evil\n\x1b[2J\udcff")))
+
+
+def test_columns_are_aligned_where_letters_are_wide_or_have_marks(harmful):
+    for name in ("実験一二三", "e\u0301te\u0301", "run"):
+        a_run(harmful.at(name))
+    _, head, *body = lines(look("bad:"))
+    at = head.index("class")
+    assert {line.index("digit 0") for line in body} == {at, at - 5, at + 2}
+
+
+def test_the_exposure_set_is_at_one_place_alone(harmful, tiny_data):
+    copy(tiny_data, harmful.at("data"))
+    copy(tiny_data.at("exposure"), harmful.at("data/more/exposure"))
+    harmful.delete("data/exposure/manifest.json")
+    by_name = {one.place.name: one for one in look("bad:").places}
+    assert set(by_name) == {"data", "data/more/exposure"}
+    assert by_name["data"].exposure is None
