@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,7 +49,7 @@ class Detector:
         self.field = receptive_field(network)
 
     @classmethod
-    def load(cls, url: str, device: str = "cpu") -> Detector:
+    def load(cls, url: str | PathLike[str], device: str = "cpu") -> Detector:
         """The detector at ``url``: a checkpoint, a run (its last checkpoint), ``RUN/best`` or ``RUN/last``.
 
         Every byte is verified; nothing is unpickled. Raises BadInput or Damaged.

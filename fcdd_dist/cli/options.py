@@ -66,18 +66,20 @@ def add_cache(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--cache", metavar="DIR",
                         help="keep shards of object storage in this folder of each machine, for the next epoch and "
                              "other runs")
-    parser.add_argument("--cache-size", metavar="SIZE", type=size, default=50 * 10**9,
+    parser.add_argument("--cache-size", metavar="SIZE", type=size, default=None,
                         help="that the folder may grow to; what was used longest ago goes first (default: 50GB)")
 
 
-def cache_folder(options: argparse.Namespace) -> str | None:
-    """What ``--cache`` names, made absolute. Raises BadInput where it is no folder of this machine."""
+def cache_of(options: argparse.Namespace) -> dict[str, str | int]:
+    """What the two say, as fields of a job. Raises BadInput where the cache is no folder of this machine."""
     if options.cache is None:
-        return None
+        if options.cache_size is not None:
+            raise BadInput("--cache-size goes with --cache DIR: without it nothing is kept")
+        return {}
     folder = place(options.cache)
     if "://" in folder:
         raise BadInput(f"--cache {options.cache}: a cache is a folder of this machine")
-    return folder
+    return {"cache": folder, **({} if options.cache_size is None else {"cache_bytes": options.cache_size})}
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..errors import BadInput
 from .options import add_json, place, show
 
 EXAMPLES = """\
@@ -33,9 +34,12 @@ def run(options: argparse.Namespace) -> int:
     from ..inventory.pull import pull, summary
     from ..training.progress import Console
 
-    console = Console()
+    console, folder = Console(), place(options.folder)
+    if "://" in folder:
+        raise BadInput(f"{folder}: pull writes into a folder of this machine; copies between buckets are other tools' "
+                       f"work")
     try:
-        result = pull(place(options.url), place(options.folder), which=options.checkpoints, say=console,
+        result = pull(place(options.url), folder, which=options.checkpoints, say=console,
                       live=console.live)
     finally:
         console.close()

@@ -18,7 +18,7 @@ from ..errors import BadInput, NotFound
 from ..storage import CachedStore, open_store
 from ..training.progress import duration
 from ..world import World
-from .options import add_cache, add_json, cache_folder, figures, place, share, show, whole
+from .options import add_cache, add_json, cache_of, figures, place, share, show, whole
 
 if TYPE_CHECKING:
     from ..cluster.placement import Placement
@@ -102,14 +102,15 @@ def job(options: argparse.Namespace, placement: Placement, say: Callable[[str], 
     from ..run import Job, prepare
 
     if options.name is not None and not _NAME.fullmatch(options.name):
-        raise BadInput(f"--name {options.name!r}: write letters, digits, dots, dashes and underlines")
+        raise BadInput(f"--name {options.name!r}: write letters, digits, dots, dashes and underlines, with / "
+                       f"between parts")
     experiment = recipe(options.recipe).experiment(options.nominal, options.seed).override(_settings(options))
     World(0, placement.most).lanes(experiment.lanes)
     storage = place(options.storage)
     prepared = prepare(Job(
         experiment=experiment, data=place(options.data), exposure=options.exposure and place(options.exposure),
         run=storage, checkpoint_every_s=float(options.checkpoint_every), threshold_budget=options.budget,
-        cache=cache_folder(options), cache_bytes=options.cache_size))
+        **cache_of(options)))
     unnamed = prepared.job
     if options.cache and not any(isinstance(store, CachedStore) for store in (prepared.data_store,
                                                                               prepared.exposure_store)):

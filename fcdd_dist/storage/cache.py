@@ -30,7 +30,7 @@ _ABANDONED_S = 3600  # an object is written in seconds: the writer of an older p
 _LOCK_S = 10.0  # the lock is held for milliseconds, unless its holder is stopped
 _REST_S = 60.0  # without filling, after filling failed: a full disk may be so for hours
 _NEVER_FOLLOW = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # whatever was planted: no links, no waiting for pipes
-_said: set[str] = set()  # the folders whose trouble this process has told
+_said: set[tuple[str, str]] = set()  # what this process has told of which folder
 
 
 class Cache:
@@ -91,6 +91,7 @@ class Cache:
                 data = opened.read(size + 1)
                 if mismatch(data, size, sha256):
                     self._remove(shelf, sha256)
+                    self._say("damaged", f"the cache {self.folder} has damaged objects, which are fetched again")
                     return None
                 try:
                     os.utime(file)  # the newest is the last to go
@@ -189,9 +190,12 @@ class Cache:
 
     def _tell(self, what: str, error: OSError) -> None:
         self.trouble = f"can't {what} the cache {self.folder} ({error.strerror}): going on without it"
-        if str(self.folder) not in _said:
-            _said.add(str(self.folder))
-            print(self.trouble, file=sys.stderr, flush=True)
+        self._say("trouble", self.trouble)
+
+    def _say(self, what: str, line: str) -> None:
+        if (what, str(self.folder)) not in _said:
+            _said.add((what, str(self.folder)))
+            print(line, file=sys.stderr, flush=True)
 
 
 class _Total:

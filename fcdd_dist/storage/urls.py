@@ -12,8 +12,9 @@ from .s3.store import check_url
 from .stores import Store
 
 
-def absolute(url: str) -> str:
+def absolute(url: str | os.PathLike[str]) -> str:
     """``url`` with a local path made absolute, so that workers elsewhere mean the same place. Raises BadInput."""
+    url = os.fspath(url)
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -25,16 +26,18 @@ def absolute(url: str) -> str:
     if url.startswith("s3://"):
         return "/".join(["s3:/", *filter(None, check_url(url))])
     if parts.scheme == "s3":
-        raise BadInput(f"{url} is neither a folder nor a URL: write s3://BUCKET/PREFIX, with two slashes")
+        raise BadInput(f"{url} is neither a folder nor a URL: write s3://BUCKET/PREFIX, in small letters and with two "
+                       f"slashes")
     if "://" in url:
-        raise BadInput(f"{url.partition('://')[0]}://: there is no storage of this kind; give a folder or "
-                       f"s3://BUCKET/PREFIX")
+        scheme, _, rest = url.partition("://")
+        shown = f"{scheme}://..." if "@" in rest else url  # who knows what stands before it
+        raise BadInput(f"{shown}: there is no storage of this kind; give a folder or s3://BUCKET/PREFIX")
     if not url:
         raise BadInput("an empty path is no place; give a folder")
     return os.path.abspath(os.path.expanduser(url))
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str | os.PathLike[str]) -> Store:
     """The store at ``url``: a folder's path or ``file://`` URL, or ``s3://bucket/prefix``. Opening touches nothing.
 
     Raises BadInput.

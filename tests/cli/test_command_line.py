@@ -58,7 +58,7 @@ def job(tmp_path, data, *more: str, gpus: bool = False, said: list | None = None
     ([*TRAIN, "--set", "optimizer.rl=1"], "no field optimizer.rl (did you mean 'optimizer.lr'?)"),
     (["train", "digits", "--nominal", "3", "--storage", "RUNS"], "required: --data"),
     (["train", "digts", *TRAIN[2:]], "no recipe 'digts' (did you mean 'digits'?)"),
-    ([*TRAIN[:3], "gs://bucket/x", *TRAIN[4:]], "gs://: there is no storage of this kind"),
+    ([*TRAIN[:3], "gs://bucket/x", *TRAIN[4:]], "there is no storage of this kind"),
     (["quickstart", "--digit", "10"], "--digit: invalid choice: 10"),
     (["shard", "exposure", "--source", "x", "--out", "y"], "needs --like"),
     (["shard", "digits", "--like", "digits", "--out", "y"], "--like goes with `shard exposure`"),
@@ -69,8 +69,8 @@ def job(tmp_path, data, *more: str, gpus: bool = False, said: list | None = None
     (["shard", "folder", "--source", "x", "--exposure", "s3://bucket/more", "--out", "y"],
      "s3://bucket/more: images to be sharded are read"),
     (["shard", "exposure", "--like", "digits", "--source", "s3://bucket/raw", "--out", "y"], "copy them into a folder"),
-    (["evaluate", "s3:/bucket/run", "--data", "x"], "write s3://BUCKET/PREFIX, with two slashes"),
-    (["explain", "checkpoint", "gs://bucket/x.png", "--out", "x"], "gs://: there is no storage of this kind"),
+    (["evaluate", "s3:/bucket/run", "--data", "x"], "write s3://BUCKET/PREFIX, in small letters and with two slashes"),
+    (["explain", "checkpoint", "gs://bucket/x.png", "--out", "x"], "there is no storage of this kind"),
 ])
 def test_bad_input_is_one_line(capsys, tmp_path, monkeypatch, arguments, wanted):
     monkeypatch.chdir(tmp_path)

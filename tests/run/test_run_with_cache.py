@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fcdd_dist.cli.options import add_cache, cache_folder
+from fcdd_dist.cli.options import add_cache, cache_of
 from fcdd_dist.cli.options import size as read_size
 from fcdd_dist.errors import BadInput
 from fcdd_dist.run import Job, prepare, run_rank
@@ -78,7 +78,10 @@ def test_the_options(tmp_path, monkeypatch):
     add_cache(parser)
     monkeypatch.chdir(tmp_path)
     options = parser.parse_args(["--cache", "shards", "--cache-size", "2GB"])
-    assert (cache_folder(options), options.cache_size) == (str(Path(tmp_path, "shards")), 2 * 10**9)
-    assert cache_folder(parser.parse_args([])) is None
+    assert cache_of(options) == {"cache": str(Path(tmp_path, "shards")), "cache_bytes": 2 * 10**9}
+    assert cache_of(parser.parse_args(["--cache", str(tmp_path)])) == {"cache": str(tmp_path)}
+    assert cache_of(parser.parse_args([])) == {}
+    with pytest.raises(BadInput, match="--cache-size goes with --cache"):
+        cache_of(parser.parse_args(["--cache-size", "2GB"]))
     with pytest.raises(BadInput, match="--cache s3://bucket/x: a cache is a folder"):
-        cache_folder(parser.parse_args(["--cache", "s3://bucket/x"]))
+        cache_of(parser.parse_args(["--cache", "s3://bucket/x"]))

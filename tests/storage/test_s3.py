@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -157,6 +158,34 @@ class TestBadInput:
 
     def test_a_store_without_tls(self, refused, bucket):
         refused("speaks no TLS: write http://", AWS_ENDPOINT_URL_S3=bucket.server.endpoint.replace("http:", "https:"))
+
+    def test_a_web_server_that_answers_everything(self, refused):
+        class Page(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"" if self.command == "HEAD" else b"<html></html>")
+
+            do_GET = do_PUT = do_HEAD = do_DELETE = answer
+
+            def log_message(self, *_of: object) -> None:
+                pass
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            try:
+                for ask in (probe, lambda store: list(store.list()), lambda store: store.size("x"),
+                            lambda store: store.read("x")):
+                    refused("does not answer as an S3 store does: is AWS_ENDPOINT_URL_S3 right", "s3://bucket/runs",
+                            ask, AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{server.server_port}")
+            finally:
+                server.shutdown()
+
+    def test_a_bucket_in_the_endpoint(self, refused, bucket):
+        refused("does not answer as an S3 store does: is AWS_ENDPOINT_URL_S3 right",
+                ask=lambda store: list(store.list()), AWS_ENDPOINT_URL_S3=f"{bucket.server.endpoint}/{bucket.name}",
+                url=f"{bucket.url}/runs")
 
     def test_certificates_that_are_not_there(self, refused):
         refused("AWS_CA_BUNDLE=/no/such.pem: there is no such file", AWS_CA_BUNDLE="/no/such.pem")

@@ -113,6 +113,8 @@ class Connection:
                     raise Fault(f"{url}: {found.line}; not tried again, since this process ends") from None
                 tries += 1
             else:
+                if told:
+                    _say(f"{url}: it works again, after {time.monotonic() - began:.0f} s")
                 self._proven, self._given_up = True, False
                 return result
 

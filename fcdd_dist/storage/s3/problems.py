@@ -40,6 +40,10 @@ _VERBS = {"GetObject": "read", "HeadObject": "read", "PutObject": "write", "List
           "ListMultipartUploads": "list unfinished uploads", "ListParts": "list unfinished uploads"}
 
 
+class NoStore(Exception):
+    """Something answered, and not as S3 does: a web page, another service."""
+
+
 class Cut(Exception):
     """A body that ended too early, though its headers looked right."""
 
@@ -63,6 +67,8 @@ class Problem:
 
 def problem(error: Exception, bucket: str, endpoint: str, method: str) -> Problem | None:
     """What ``error`` means; None where it is none of storage's. ``method``: where the credentials came from."""
+    if isinstance(error, NoStore):
+        return _plain(_NO_STORE.format(endpoint, origin("endpoint")))
     if isinstance(error, ClientError):
         return _answer(error, bucket, endpoint, method)
     if isinstance(error, SSLError) and "WRONG_VERSION_NUMBER" in str(error):
@@ -99,15 +105,16 @@ def _answer(error: ClientError, bucket: str, endpoint: str, method: str) -> Prob
         line = f"the credentials (from {_source(method)}) have expired: renew them"
     elif code in _UNKNOWN_KEY:
         credentials = True
-        line = (f"{endpoint} does not know the access key (from {_source(method)}): set AWS_ACCESS_KEY_ID to one of "
-                f"its keys, or {origin('endpoint')} to its store")
+        token = " and AWS_SESSION_TOKEN" if os.environ.get("AWS_SESSION_TOKEN") else ""
+        line = (f"{endpoint} does not know the access key (from {_source(method)}): set AWS_ACCESS_KEY_ID{token} to "
+                f"one of its keys, or {origin('endpoint')} to its store")
     elif code == "SignatureDoesNotMatch":
         credentials = True
         line = f"the secret key (from {_source(method)}) is not that of the access key: set AWS_SECRET_ACCESS_KEY"
     elif code == "NoSuchBucket":
         line = (f"there is no bucket {bucket!r} at {endpoint}: create it, or set {origin('endpoint')} to the store "
                 f"that has it")
-    elif status == 404 and code not in ("NoSuchKey", "NoSuchUpload"):
+    elif status == 501 or (status == 404 and (code not in ("NoSuchKey", "NoSuchUpload") or verb == "list")):
         line = _NO_STORE.format(endpoint, origin("endpoint"))
     elif code in _WRONG_REGION:
         there = headers.get("x-amz-bucket-region") or error.response.get("Error", {}).get("Region")

@@ -85,7 +85,7 @@ class S3Store(Store):
         if len(data) > 2 * PIECE:
             self._write_parts(key, data)
         else:
-            self._call(key, lambda client: client.put_object(**self._name(key), **_body(data)))
+            self._call(key, lambda client: _of_s3(client.put_object(**self._name(key), **_body(data)), "ETag"))
             count(bytes_written=len(data))
 
     def create(self, key: str, data: bytes) -> bool:
@@ -100,8 +100,8 @@ class S3Store(Store):
     def list(self, prefix: str = "") -> Iterator[Entry]:
         more: dict[str, Any] = {}
         while True:
-            page = self._call("", lambda client, more=more: client.list_objects_v2(
-                Bucket=self._bucket, Prefix=self._prefix + prefix, **more))
+            page = self._call("", lambda client, more=more: _of_s3(client.list_objects_v2(
+                Bucket=self._bucket, Prefix=self._prefix + prefix, **more), "IsTruncated"))
             for found in page.get("Contents", ()):
                 key = found["Key"].removeprefix(self._prefix)
                 if not key.endswith("/"):  # some tools write empty objects that look like folders
@@ -114,7 +114,7 @@ class S3Store(Store):
         from botocore.exceptions import ClientError
 
         try:
-            return self._call(check_key(key), lambda client: client.head_object(**self._name(key)),
+            return self._call(check_key(key), lambda client: _of_s3(client.head_object(**self._name(key)), "ETag"),
                               expected=lambda problem: problem.status in (400, 403, 404))["ContentLength"]
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
@@ -314,7 +314,7 @@ class _Reading:
 
         same = {"IfMatch": self.etag} if self.etag else {}
         at = self._start + self.got
-        answer = client.get_object(**name, Range=f"bytes={at}-{self._end - 1}", **same)
+        answer = _of_s3(client.get_object(**name, Range=f"bytes={at}-{self._end - 1}", **same), "ETag")
         if self.etag and answer.get("ETag", self.etag) != self.etag:  # a store that passes over the condition
             raise _Replaced
         self.etag = answer.get("ETag")
@@ -330,6 +330,15 @@ class _Reading:
             self.got += len(chunk)
         if self._start + self.got != until:  # whatever Content-Length said
             raise Cut(f"{self._start + self.got} of {until} bytes came")
+
+
+def _of_s3(answer: dict[str, Any], sign: str) -> dict[str, Any]:
+    """``answer``, which has what no store leaves out: a web page that answers everything with 200 has not."""
+    from .problems import NoStore
+
+    if sign not in answer:
+        raise NoStore
+    return answer
 
 
 def _body(data: bytes) -> dict[str, Any]:
