@@ -7,34 +7,31 @@ sees, and how it all ends.
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ..errors import BadInput, Fault, FcddError, Interrupted, NotFound
+from ..errors import BadInput, FcddError, NotFound
 from ..run import STOP, Job, Prepared, check, claim, prepare
 from ..storage import FolderStore, Store, open_store, probe
 from ..storage.lease import Lease
-from ..training.progress import Follower, duration
+from ..training.progress import Follower
 from ..world import World
 from . import local
 from .board import FOLDER as BOARD
-from .board import Board, follow
+from .board import Board
 from .placement import Placement
 from .signals import BEFORE_START, Signals
+from .watch import Fitting, View, stop_by, wait
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
 Say = Callable[[str], None]
 _RAYS_STATE = ".ray"  # in the run, where workers may be on several nodes
-_HEAR_EVERY_S = 0.25  # signals are heard between waits
 _COLLECTIVE_TIMEOUT_S = 900  # a rank waits so long for one that neither answers nor is dead
 
 
@@ -88,9 +85,9 @@ def _with_ray(prepared: Prepared, placement: Placement, address: str | None, lea
             run = open_store(job.run)
             trainer = _trainer(job, placement, cpus, _place_of_rays_state(run, folder, placement))
             say(f"starting {placement}, {cpus} thread{'s' * (cpus > 1)} each ...")
-            fitting = _Fitting(trainer)
+            fitting = Fitting(trainer)
             fitting.start()
-            return _wait(fitting, _View(board, Follower(run, job.experiment.epochs), began, say, live),
+            return wait(fitting, View(board, Follower(run, job.experiment.epochs), began, say, live),
                          prepared, run, lease, signals)
     except SystemExit as exit_:  # what Ray's own handler raises where SIGTERM strikes while Ray starts
         signals.first = signal.SIGTERM
@@ -129,96 +126,6 @@ def _trainer(job: Job, placement: Placement, cpus: int, state: str) -> TorchTrai
                              logging_config=LoggingConfig(log_level="ERROR")))
 
 
-class _Fitting(threading.Thread):
-    """``trainer.fit()`` beside the main thread, which has signals to hear and lines to show."""
-
-    def __init__(self, trainer: TorchTrainer) -> None:
-        super().__init__(name="fit", daemon=True)
-        self._trainer = trainer
-        self.result: dict | None = None
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            self.result = self._trainer.fit().return_value
-        except BaseException as error:  # noqa: BLE001 - the main thread raises it
-            self.error = error
-
-
-@dataclass
-class _View:
-    """What a person sees while the workers work."""
-
-    board: Board
-    follower: Follower
-    began: float
-    say: Say
-    live: Say
-    started: float | None = None
-    look: Callable[[], float | None] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.look = follow(self.board, self.say)
-
-    def update(self) -> None:
-        started = self.look()
-        if started is not None and started != self.started:
-            if self.started is None:
-                self.say(f"workers ready after {duration(time.monotonic() - self.began)}")
-            else:
-                self.say("a worker was lost: all are back, and go on from the last checkpoint")
-            self.started = started
-        if (line := self.follower.news()) is not None:
-            self.live(line)
-
-
-def _wait(fitting: _Fitting, view: _View, prepared: Prepared, run: Store, lease: Lease, signals: Signals) -> dict:
-    """Until the workers are done: their result. Raises what ended them."""
-    asked, look_at = False, 0.0
-    while fitting.is_alive():
-        signals.patient = view.started is not None  # before that there is nothing to wait for
-        fitting.join(_HEAR_EVERY_S)
-        lease.check()
-        if time.monotonic() >= look_at:
-            view.update()
-            _raise_failure(view, signals)
-            look_at = time.monotonic() + run.look_every
-        if signals.first and not asked:
-            asked = True
-            run.write(STOP, _stop_by(lease.attempt))
-            view.say(f"{signals.first.name}: waiting for the workers to commit; once more ends at once")
-    view.update()
-    _raise_failure(view, signals)
-    if fitting.result is not None:
-        return fitting.result
-    if prepared.done:  # whatever Ray stumbled over afterwards
-        return prepared.result
-    if fitting.error is not None:
-        _raise_crash(fitting.error, view.say)
-    raise Fault("the workers ended without a result and without a reason: run the same command again")
-
-
-def _raise_failure(view: _View, signals: Signals) -> None:
-    if (failed := view.board.failure()) is None:
-        return
-    error, traceback = failed
-    if isinstance(error, Interrupted):
-        raise signals.interrupted(f" with everything committed; the same command goes on from there ({error})")
-    if traceback:
-        view.say(traceback.rstrip())
-    raise error
-
-
-def _raise_crash(error: BaseException, say: Say) -> None:
-    from ray.train import WorkerGroupError
-
-    if not isinstance(error, WorkerGroupError):
-        raise error
-    say(str(error).rstrip())  # with the workers' tracebacks
-    last = str(next(iter(error.worker_failures.values()))).strip().splitlines()[-1:]
-    raise Fault(f"the workers crashed too often, at last with: {last[0] if last else 'no message'}") from error
-
-
 def _check_reach(prepared: Prepared) -> None:
     """Raises BadInput where workers on other machines would not see a folder of this one."""
     if (count := local.nodes()) == 1:
@@ -242,7 +149,7 @@ def _clear_own(run: Store, board: Board, attempt: int) -> None:
     board.clear()
     _remove_below(run, f"{_RAYS_STATE}/{_name(attempt)}/")
     with contextlib.suppress(NotFound):
-        if run.read(STOP) == _stop_by(attempt):
+        if run.read(STOP) == stop_by(attempt):
             run.delete(STOP)
 
 
@@ -254,7 +161,3 @@ def _remove_below(run: Store, folder: str) -> None:
 def _name(attempt: int) -> str:
     """Of the folder that Ray makes for an attempt in the place for its state."""
     return f"attempt-{attempt:06}"
-
-
-def _stop_by(attempt: int) -> bytes:
-    return json.dumps({"attempt": attempt}).encode()

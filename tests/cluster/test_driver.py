@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from fcdd_dist.cluster import local, train, worker
+from fcdd_dist.cluster import local, train, watch, worker
 from fcdd_dist.cluster.board import Board
 from fcdd_dist.cluster.placement import Placement
 from fcdd_dist.cluster.signals import Signals
-from fcdd_dist.errors import BadInput, Conflict, Damaged, Fault
+from fcdd_dist.errors import BadInput, Conflict, Damaged, Fault, Interrupted
 from fcdd_dist.recipes import recipe
 from fcdd_dist.run import Job, check, claim, prepare
 from fcdd_dist.storage import FolderStore, MemoryStore, open_store
@@ -86,7 +90,7 @@ def everything_of(run, attempt: int) -> set[str]:
     board.start()
     board.say("a line")
     board.fail(Damaged("a shard"))
-    run.write("stop.json", train._stop_by(attempt))
+    run.write("stop.json", watch.stop_by(attempt))
     run.write(f".ray/{train._name(attempt)}/state.json", b"{}")
     return {entry.key for entry in run.list()} - before | {"stop.json"}
 
@@ -164,18 +168,97 @@ class Fitting(SimpleNamespace):
         self.joined += 1
 
 
-def wait(fitting, run, updates, prepared=None):
-    view = SimpleNamespace(started=1.0, update=lambda: updates.append(fitting.joined), say=pytest.fail,
-                           board=SimpleNamespace(failure=lambda: None))
+def wait(fitting, run, looks, prepared=None, signals=None, look=lambda: None, say=pytest.fail):
+    view = SimpleNamespace(started=1.0, look=lambda: (looks.append(fitting.joined), look()), show=lambda: None,
+                           failure=None, say=say)
     lease = SimpleNamespace(check=lambda: None, attempt=1)
-    return train._wait(fitting, view, prepared, run, lease, Signals())
+    return watch.wait(fitting, view, prepared, run, lease, signals or Signals())
 
 
 def test_the_driver_looks_as_often_as_the_store_wants():
-    run, updates = MemoryStore(), []
+    run, looks = MemoryStore(), []
     run.look_every = 3600.0
-    assert wait(Fitting(looks=20, result={"auroc": 1.0}), run, updates) == {"auroc": 1.0}
-    assert updates == [1, 20]
+    assert wait(Fitting(looks=20, result={"auroc": 1.0}), run, looks) == {"auroc": 1.0}
+    assert looks[1:] == [20]
+    assert len(looks) == 2
+
+
+class Hangs(MemoryStore):
+    """As in an outage: every write waits for its end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.back = threading.Event()
+
+    def write(self, key, data):
+        assert self.back.wait(20)
+        super().write(key, data)
+
+
+class Busy(Fitting):
+    """A training without an end, that takes a little time for each look."""
+
+    def is_alive(self):
+        assert self.joined < 1000
+        return True
+
+    def join(self, seconds):
+        time.sleep(0.01)
+        super().join(seconds)
+        self.happens(self.joined)
+
+
+def test_signals_are_heard_while_looks_and_the_request_to_stop_hang():
+    run, said = Hangs(), []
+
+    def strike(joined):
+        if joined in (3, 9):
+            os.kill(os.getpid(), signal.SIGINT)
+        if joined == 8:
+            assert said == ["SIGINT: waiting for the workers to commit; once more ends at once"]
+
+    try:
+        with Signals() as signals, pytest.raises(Interrupted, match="stopped by SIGINT at once"):
+            wait(Busy(happens=strike), run, [], signals=signals, look=lambda: run.back.wait(20), say=said.append)
+    finally:
+        run.back.set()
+
+
+def test_a_request_to_stop_arrives_after_an_outage_and_what_comes_of_it_is_told():
+    run, said = Hangs(), []
+    board, signals = Board(run, 1), Signals()
+
+    def happens(joined):
+        if joined == 3:
+            signals.first = signal.SIGTERM
+        if joined == 10:
+            run.back.set()
+        if joined > 10 and "stop.json" in [entry.key for entry in run.list()]:
+            assert run.read("stop.json") == watch.stop_by(1)
+            board.say("stopping")
+            board.fail(Interrupted("stopped after epoch 3"))
+
+    view = watch.View(board, SimpleNamespace(news=lambda: None), 0.0, said.append, said.append, started=1.0)
+    run.look_every = 0.01
+    with pytest.raises(Interrupted, match=r"stopped by SIGTERM with everything committed.*after epoch 3") as caught:
+        watch.wait(Busy(happens=happens), view, None, run, SimpleNamespace(check=lambda: None, attempt=1), signals)
+    assert caught.value.exit_code == 143
+    assert said == ["SIGTERM: waiting for the workers to commit; once more ends at once", "stopping"]
+
+
+@pytest.mark.parametrize("what", ["look", "stop"])
+def test_a_store_that_is_away_for_good_ends_the_run_with_its_own_error(monkeypatch, what):
+    run, signals = MemoryStore(), Signals()
+
+    def away(*_):
+        raise Fault("nothing worked for 120 s")
+
+    if what == "stop":
+        monkeypatch.setattr(run, "write", away)
+        signals.first = signal.SIGTERM
+    with pytest.raises(Fault, match="nothing worked"):
+        wait(Busy(happens=lambda joined: None), run, [], signals=signals, say=[].append,
+             look=away if what == "look" else lambda: None)
 
 
 def test_a_run_that_is_done_is_done_whatever_ray_says_afterwards():
