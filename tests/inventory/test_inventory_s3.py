@@ -147,17 +147,17 @@ def test_an_abandoned_sharding_goes_with_its_lease(bucket, tiny_data):
     assert {entry.key for entry in store.list()} == {key for key in files(tiny_data.root) if key.startswith("exposure")}
 
 
-@pytest.mark.parametrize("verb", ["ls", "pull"])
+@pytest.mark.parametrize("verb", ["ls", "pull", "clean"])
 def test_an_interrupt_ends_it_at_once_though_the_store_stalls(run, faulty, tmp_path, verb):
-    stalled = faulty.add(Rule("GET", r"(experiment|result|checkpoint)\.json" if verb == "ls" else r"safetensors",
-                              times=None, stall=60))
+    stalled = faulty.add(Rule("GET", r"safetensors" if verb == "pull" else r"/run.*\.json", times=None, stall=60))
     arguments = [run.url, *([str(tmp_path / "copy")] if verb == "pull" else [])]
     process = subprocess.Popen([sys.executable, "-m", "fcdd_dist.cli", verb, *arguments], env=os.environ,
                                stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 30
-    while stalled.hits < 2 and time.monotonic() < deadline:
+    while not stalled.hits and time.monotonic() < deadline:
         time.sleep(0.02)
     began = time.monotonic()
+    assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=50)
     assert process.returncode == 130
