@@ -49,7 +49,8 @@ class _Spot:
             return b""
 
     def holder(self, data: bytes | None, now: float, limit: float) -> str | None:
-        """Why what is below is in use; None where it is not: nobody has renewed the lease for the ``limit``."""
+        """Why what is below is in use; None where it is not: the owner is dead on this machine, or nobody has renewed
+        the lease for the ``limit``."""
         if data is None:
             return None
         try:
@@ -58,7 +59,7 @@ class _Spot:
             renewed = max(self.written, float(tree["renewed"]))
         except UNREADABLE:
             return f"{UNJUDGED}{self.store.url}/{self.key} can't be read"
-        if owner is None or now - renewed > limit:
+        if owner is None or owner.is_dead_here() or now - renewed > limit:
             return None
         return f"in use: held by process {owner.pid} on {owner.host}"
 

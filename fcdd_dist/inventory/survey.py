@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..checkpoint import FOLDER, RECORD, position
-from ..data.manifest import MANIFEST
+from ..data.manifest import EXPOSURE, MANIFEST
 from ..run.job import EXPERIMENT, STOP
 from ..storage import Entry, Store
 from ..storage.lease import CLAIMS, LEASE
@@ -119,7 +119,10 @@ def survey(entries: Iterable[Entry]) -> Survey:
     places = _places(seen)
     found = Survey([], [], hidden, odd)
     for prefix in sorted(places):
-        outer = places[prefix].outer = _innermost(places, prefix.rstrip("/")) if prefix else None
+        outer = _innermost(places, prefix.rstrip("/")) if prefix else None
+        if outer and outer.kind == "data set" and prefix != f"{outer.prefix}{EXPOSURE}/":
+            outer = None  # it lies below, and is no part: a data set has none but its exposure set
+        places[prefix].outer = outer
         (outer.inner if outer else found.places).append(places[prefix])
     for entry in seen:
         place = _innermost(places, entry.key)

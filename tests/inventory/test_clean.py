@@ -6,6 +6,8 @@ import functools
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import asdict
@@ -412,3 +414,13 @@ def test_a_wrong_place_is_not_touched(tmp_path):
     assert files(mine.root) == THEIRS
     with pytest.raises(NotFound, match="nothing there"):
         clean(str(tmp_path / "nowhere"))
+
+
+def test_who_is_dead_on_this_machine_holds_nothing(tmp_path, tiny_data):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        owner = Owner.of(process.pid)
+    store = FolderStore(tmp_path)
+    store.write("train/1/000000.tar", tiny_data.read("train/1/000000.tar"))
+    store.write("lease.json", json.dumps({"schema_version": 1, "owner": asdict(owner), "attempt": 1, "token": "t",
+                                          "since": time.time(), "renewed": time.time()}).encode())
+    assert "train/1/" in [orphan.name for orphan in clean(str(tmp_path), older_than_s=0.0).loose]

@@ -9,7 +9,7 @@ import pytest
 
 from fcdd_dist.errors import NotFound
 from fcdd_dist.inventory.listing import lines, look
-from fcdd_dist.storage import Entry, MemoryStore
+from fcdd_dist.storage import Entry, FolderStore, MemoryStore
 from tests.inventory.places import a_checkpoint, a_run, copy
 
 
@@ -155,3 +155,12 @@ def test_the_exposure_set_is_at_one_place_alone(harmful, tiny_data):
     by_name = {one.place.name: one for one in look("bad:").places}
     assert set(by_name) == {"data", "data/more/exposure"}
     assert by_name["data"].exposure is None
+
+
+def test_places_below_a_data_set_are_places_of_their_own(tmp_path, tiny_data):
+    """Somebody has sharded into the root of a bucket that holds more."""
+    copy(tiny_data, FolderStore(tmp_path))
+    copy(tiny_data, FolderStore(tmp_path / "data/digits"))
+    found = {one.place.name: one for one in look(str(tmp_path))}
+    assert {"", "data/digits"} <= set(found)
+    assert found[""].bytes == found["data/digits"].bytes
