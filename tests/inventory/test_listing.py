@@ -161,6 +161,6 @@ def test_places_below_a_data_set_are_places_of_their_own(tmp_path, tiny_data):
     """Somebody has sharded into the root of a bucket that holds more."""
     copy(tiny_data, FolderStore(tmp_path))
     copy(tiny_data, FolderStore(tmp_path / "data/digits"))
-    found = {one.place.name: one for one in look(str(tmp_path))}
+    found = {one.place.name: one for one in look(str(tmp_path)).places}
     assert {"", "data/digits"} <= set(found)
     assert found[""].bytes == found["data/digits"].bytes
