@@ -41,6 +41,11 @@ class Signals:
             signal.signal(number, handler)
         self._before.clear()
 
+    def check(self) -> None:
+        """Raises Interrupted where there was a signal: what a handler raises gets lost in imports and in Ray."""
+        if self.first is not None:
+            raise self.interrupted(BEFORE_START)
+
     def interrupted(self, message: str) -> Interrupted:
         """The error for the first signal, whose exit code is what shells expect; ``message`` goes on after its name."""
         error = Interrupted(f"stopped{' by ' + self.first.name if self.first else ''}{message}")

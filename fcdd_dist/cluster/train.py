@@ -80,11 +80,13 @@ def _with_ray(prepared: Prepared, placement: Placement, address: str | None, lea
     try:
         with local.own_folder() as folder, local.session(address, placement, say) as cpus:
             signals.install()
+            signals.check()
             _check_reach(prepared)
             job = prepared.job.model_copy(update={"attempt": lease.attempt, "threads": cpus})
             run = open_store(job.run)
             trainer = _trainer(job, placement, cpus, _place_of_rays_state(run, folder, placement))
             say(f"starting {placement}, {cpus} thread{'s' * (cpus > 1)} each ...")
+            signals.check()
             fitting = Fitting(trainer)
             fitting.start()
             return wait(fitting, View(board, Follower(run, job.experiment.epochs), began, say, live),

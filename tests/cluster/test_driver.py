@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -266,3 +267,12 @@ def test_a_run_that_is_done_is_done_whatever_ray_says_afterwards():
     assert wait(Fitting(error=OSError("no room for Ray's own files")), MemoryStore(), [], done) == done.result
     with pytest.raises(OSError, match="no room"):
         wait(Fitting(error=OSError("no room for Ray's own files")), MemoryStore(), [], SimpleNamespace(done=False))
+
+
+def test_a_signal_that_got_lost_while_ray_started_is_heard_all_the_same():
+    with Signals() as signals:
+        signals.check()
+        with contextlib.suppress(Interrupted):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Interrupted, match="stopped by SIGINT before the workers had begun"):
+            signals.check()
