@@ -7,6 +7,7 @@ import threading
 from types import FrameType
 
 from ..errors import Interrupted
+from ..storage import abandon
 
 BEFORE_START = " before the workers had begun; the same command starts them"
 _EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -57,6 +58,7 @@ class Signals:
         again = self.first is not None
         self.first = self.first or signal.Signals(number)
         if again:
+            abandon()  # what tidies up must not wait for storage that is away
             raise self.interrupted(" at once; the same command goes on from the last checkpoint")
         if not self.patient:
             raise self.interrupted(BEFORE_START)
