@@ -77,24 +77,6 @@ def test_an_unfinished_upload_is_no_object_but_a_leftover(bucket):
     bucket.client.abort_multipart_upload(**other, UploadId=elsewhere)
 
 
-def test_of_many_who_create_one_key_one_wins(bucket):
-    store, won = open_store(bucket.url), []
-    barrier = threading.Barrier(16)
-
-    def race(number: int) -> None:
-        barrier.wait()
-        if store.create("key", str(number).encode()):
-            won.append(number)
-
-    threads = [threading.Thread(target=race, args=(number,)) for number in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(won) == 1
-    assert store.read("key") == str(won[0]).encode()
-
-
 def test_a_damaged_object_is_named(bucket):
     store = open_store(f"{bucket.url}/data")
     store.write("shard.tar", b"0123456789")
