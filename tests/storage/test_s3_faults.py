@@ -319,10 +319,10 @@ def _tls_before(server, pem):
 
 def test_an_empty_object_however_a_store_puts_it():
     """Ceph answers with a range of none, others with all of nothing."""
-    from fcdd_dist.storage.s3.store import _Reading
+    from fcdd_dist.storage.s3.reading import Reading
 
     for head in ({"ContentRange": "bytes */0"}, {}):
-        reading, answer = _Reading(0, PIECE, None, None), {"ETag": "e", "ContentLength": 0, **head}
+        reading, answer = Reading(0, PIECE, None, None), {"ETag": "e", "ContentLength": 0, **head}
         reading.go_on(SimpleNamespace(get_object=lambda answer=answer, **_: answer), {})
         assert (reading.got, reading.total) == (0, 0)
 

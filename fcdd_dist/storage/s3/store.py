@@ -19,16 +19,14 @@ from ...errors import BadInput, Damaged, Fault, FcddError, NotFound
 from ..counts import count
 from ..stores import Entry, Leftover, Store, check_key
 from .connection import Connection, connection
+from .reading import Reading, Replaced, of_s3
 
 if TYPE_CHECKING:
     from .problems import Problem
 
 PIECE = 8 << 20  # bytes of a range, and of a part: S3 wants at least 5 MiB of all but the last
-_CHUNK = 1 << 20
-_POURED = 256 << 10  # so small that its memory is used again and again
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _TOKEN = "fcdd-upload"  # in an object's metadata: which upload made it
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 def check_url(url: str) -> tuple[str, str]:
@@ -69,13 +67,13 @@ class S3Store(Store):
         while True:
             try:
                 return self._read(key, start, end)
-            except _Replaced:  # by another version while we read: from the start, of the new one
+            except Replaced:  # by another version while we read: from the start, of the new one
                 continue
 
     def pour(self, key: str, start: int, end: int, sink: Callable[[bytes], object]) -> None:
         try:
             self._range(key, start, end, sink=sink)
-        except _Replaced:
+        except Replaced:
             raise Damaged(f"{self.url}/{key} became another object while it was read") from None
 
     def write(self, key: str, data: bytes) -> None:
@@ -85,7 +83,7 @@ class S3Store(Store):
         if len(data) > 2 * PIECE:
             self._write_parts(key, data)
         else:
-            self._call(key, lambda client: _of_s3(client.put_object(**self._name(key), **_body(data)), "ETag"))
+            self._call(key, lambda client: of_s3(client.put_object(**self._name(key), **_body(data)), "ETag"))
             count(bytes_written=len(data))
 
     def create(self, key: str, data: bytes) -> bool:
@@ -100,7 +98,7 @@ class S3Store(Store):
     def list(self, prefix: str = "") -> Iterator[Entry]:
         more: dict[str, Any] = {}
         while True:
-            page = self._call("", lambda client, more=more: _of_s3(client.list_objects_v2(
+            page = self._call("", lambda client, more=more: of_s3(client.list_objects_v2(
                 Bucket=self._bucket, Prefix=self._prefix + prefix, **more), "IsTruncated"))
             for found in page.get("Contents", ()):
                 key = found["Key"].removeprefix(self._prefix)
@@ -114,7 +112,7 @@ class S3Store(Store):
         from botocore.exceptions import ClientError
 
         try:
-            return self._call(check_key(key), lambda client: _of_s3(client.head_object(**self._name(key)), "ETag"),
+            return self._call(check_key(key), lambda client: of_s3(client.head_object(**self._name(key)), "ETag"),
                               expected=lambda problem: problem.status in (400, 403, 404))["ContentLength"]
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
@@ -175,13 +173,13 @@ class S3Store(Store):
 
     def _range(self, key: str, start: int, end: int, etag: str | None = None,
                sink: Callable[[bytes], object] | None = None) -> tuple[bytes, int, str]:
-        """The bytes ``start`` to ``end``, at most; the size of the object; its version. Raises _Replaced.
+        """The bytes ``start`` to ``end``, at most; the size of the object; its version. Raises Replaced.
 
         With a ``sink`` it gets the bytes, and none are returned.
         """
         from botocore.exceptions import ClientError
 
-        reading, name = _Reading(start, end, etag, sink), self._name(check_key(key))
+        reading, name = Reading(start, end, etag, sink), self._name(check_key(key))
         try:
             self._call(key, lambda client: reading.go_on(client, name), lambda: reading.got,
                        lambda problem: problem.code == "NoSuchKey" or problem.status in (412, 416))
@@ -190,7 +188,7 @@ class S3Store(Store):
             if status == 404:
                 raise self._missing(key) from None
             if status == 412 or etag or reading.got:
-                raise _Replaced from None
+                raise Replaced from None
             return b"", start, ""  # 416: it ends before ``start``
         count(bytes_read=reading.got)
         return b"".join(reading.chunks), reading.total, reading.etag or ""
@@ -294,51 +292,6 @@ class S3Store(Store):
 
     def _missing(self, key: str) -> NotFound:
         return NotFound(f"there is no {self.url}/{key}")
-
-
-class _Replaced(Exception):
-    """The object is another version than the one of which something was read already."""
-
-
-class _Reading:
-    """A range on its way: what has come stays when the rest does not."""
-
-    def __init__(self, start: int, end: int, etag: str | None, sink: Callable[[bytes], object] | None) -> None:
-        self._start, self._end, self.etag = start, end, etag
-        self.chunks: list[bytes] = []
-        self._sink, self._chunk = (sink, _POURED) if sink else (self.chunks.append, _CHUNK)
-        self.got = self.total = 0
-
-    def go_on(self, client: Any, name: dict[str, str]) -> None:
-        from .problems import Cut
-
-        same = {"IfMatch": self.etag} if self.etag else {}
-        at = self._start + self.got
-        answer = _of_s3(client.get_object(**name, Range=f"bytes={at}-{self._end - 1}", **same), "ETag")
-        if self.etag and answer.get("ETag", self.etag) != self.etag:  # a store that passes over the condition
-            raise _Replaced
-        self.etag = answer.get("ETag")
-        there = _RANGE.fullmatch(answer.get("ContentRange", ""))
-        if there is not None and int(there[1]) == at:
-            self.total, until = int(there[3]), min(self._end, int(there[3]))
-        elif at == answer["ContentLength"] == 0:  # an empty object has no range, and stores differ in how they say so
-            return
-        else:
-            raise Cut("the store does not answer with the range that was asked for")
-        while chunk := answer["Body"].read(self._chunk):
-            self._sink(chunk)
-            self.got += len(chunk)
-        if self._start + self.got != until:  # whatever Content-Length said
-            raise Cut(f"{self._start + self.got} of {until} bytes came")
-
-
-def _of_s3(answer: dict[str, Any], sign: str) -> dict[str, Any]:
-    """``answer``, which has what no store leaves out: a web page that answers everything with 200 has not."""
-    from .problems import NoStore
-
-    if sign not in answer:
-        raise NoStore
-    return answer
 
 
 def _body(data: bytes) -> dict[str, Any]:
