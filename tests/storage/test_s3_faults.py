@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -322,7 +323,8 @@ def test_an_empty_object_however_a_store_puts_it():
     from fcdd_dist.storage.s3.reading import Reading
 
     for head in ({"ContentRange": "bytes */0"}, {}):
-        reading, answer = Reading(0, PIECE, None, None), {"ETag": "e", "ContentLength": 0, **head}
+        reading, answer = Reading(0, PIECE, None, None), {
+            "ETag": "e", "ContentLength": 0, "Body": io.BytesIO(), **head}
         reading.go_on(SimpleNamespace(get_object=lambda answer=answer, **_: answer), {})
         assert (reading.got, reading.total) == (0, 0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 _CHUNK = 1 << 20
@@ -29,20 +30,22 @@ class Reading:
 
         same = {"IfMatch": self.etag} if self.etag else {}
         at = self._start + self.got
-        answer = of_s3(client.get_object(**name, Range=f"bytes={at}-{self._end - 1}", **same), "ETag")
-        if self.etag and answer.get("ETag", self.etag) != self.etag:  # a store that passes over the condition
-            raise Replaced
-        self.etag = answer.get("ETag")
-        there = _RANGE.fullmatch(answer.get("ContentRange", ""))
-        if there is not None and int(there[1]) == at:
-            self.total, until = int(there[3]), min(self._end, int(there[3]))
-        elif at == answer["ContentLength"] == 0:  # an empty object has no range, and stores differ in how they say so
-            return
-        else:
-            raise Cut("the store does not answer with the range that was asked for")
-        while chunk := answer["Body"].read(self._chunk):
-            self._sink(chunk)
-            self.got += len(chunk)
+        answer = client.get_object(**name, Range=f"bytes={at}-{self._end - 1}", **same)
+        with closing(answer["Body"]) as body:  # one that is read to its end gives its connection back for the next
+            of_s3(answer, "ETag")
+            if self.etag and answer["ETag"] != self.etag:  # a store that passes over the condition
+                raise Replaced
+            self.etag = answer["ETag"]
+            there = _RANGE.fullmatch(answer.get("ContentRange", ""))
+            if there is not None and int(there[1]) == at:
+                self.total, until = int(there[3]), min(self._end, int(there[3]))
+            elif at == answer["ContentLength"] == 0:  # of an empty object there is no range, however that is put
+                return
+            else:
+                raise Cut("the store does not answer with the range that was asked for")
+            while chunk := body.read(self._chunk):
+                self._sink(chunk)
+                self.got += len(chunk)
         if self._start + self.got != until:  # whatever Content-Length said
             raise Cut(f"{self._start + self.got} of {until} bytes came")
 
