@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -72,6 +73,14 @@ def fill_folder(make_image: Callable[..., Image.Image]) -> Callable[..., None]:
             make_image(first_seed + number, **options).save(path / f"{number:03d}.png")
 
     return fill
+
+
+@pytest.fixture(autouse=True)
+def no_end_of_the_process() -> Iterator[None]:
+    """A command that was interrupted in this process has told all waiting to end; the process goes on."""
+    yield
+    if "fcdd_dist.storage" in sys.modules:
+        sys.modules["fcdd_dist.storage"].abandon(False)
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,7 @@ class Signals:
             self._before.setdefault(number, before)
 
     def __exit__(self, *_exception: object) -> None:
+        abandon(False)  # all is tidied up, and whoever called goes on
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
