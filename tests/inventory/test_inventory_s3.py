@@ -151,15 +151,18 @@ def test_an_abandoned_sharding_goes_with_its_lease(bucket, tiny_data):
 def test_an_interrupt_ends_it_at_once_though_the_store_stalls(run, faulty, tmp_path, verb):
     stalled = faulty.add(Rule("GET", r"safetensors" if verb == "pull" else r"/run.*\.json", times=None, stall=60))
     arguments = [run.url, *([str(tmp_path / "copy")] if verb == "pull" else [])]
-    process = subprocess.Popen([sys.executable, "-m", "fcdd_dist.cli", verb, *arguments], env=os.environ,
-                               stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 30
-    while not stalled.hits and time.monotonic() < deadline:
-        time.sleep(0.02)
-    began = time.monotonic()
-    assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=50)
+    with subprocess.Popen([sys.executable, "-m", "fcdd_dist.cli", verb, *arguments], env=os.environ,
+                          stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 30
+            while not stalled.hits and time.monotonic() < deadline:
+                time.sleep(0.02)
+            began = time.monotonic()
+            assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert time.monotonic() - began < 5
     assert "Traceback" not in told
