@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -78,6 +79,11 @@ def test_in_python(workspace):
 def test_a_local_bucket(workspace):
     """In a home of its own, so that a bucket that somebody has up is left alone."""
     (workspace / "infra").symlink_to(ROOT / "infra")
+    pictures = workspace / "quickstart/pictures"
+    if not pictures.exists():  # else the quickstart has made them
+        pictures.mkdir(parents=True)
+        for number in range(10):
+            Image.new("L", (28, 28), 20 * number).save(pictures / f"{number}.png")
     (text,) = blocks("sh", "bucket")
     with tempfile.TemporaryDirectory(prefix="fcdd-s3-") as home:  # short: sockets have names of at most 107 bytes
         done = run(re.sub(r"(infra/local-bucket \w+)", rf"\1 --home {home}/b", text), workspace)
