@@ -16,7 +16,15 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from .errors import BadInput, nearest
 
@@ -32,37 +40,68 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-_FORM = re.compile(r"(?:png|jpeg(?P<quality>[1-9]\d?|100))-(?P<side>[1-9]\d{0,4})-(?P<colour>grey|rgb)")
+_FORM = re.compile(r"(?:png|jpeg(?P<quality>[1-9]\d?|100))-(?P<short>short)?(?P<side>[1-9]\d{0,4})-"
+                   r"(?P<colour>grey|rgb)")
+_FIT = re.compile(r"(?P<fit>square|short-side)-(?P<side>[1-9]\d{0,4})")
 
 
 class Form(Value):
-    """How every image of a data set is stored, written ``png-28-grey``, ``png-32-rgb`` or ``jpeg95-240-rgb``.
+    """How every image of a data set is stored: ``png-28-grey``, ``jpeg95-240-rgb``, ``jpeg90-short256-rgb``.
 
     Nominal, hold-out, test and exposure images of a run have one form: otherwise the net learns the codec.
     """
 
-    side: Count  # pixels; images are stored square, the whole image scaled, its aspect not kept
+    side: Count  # pixels
     channels: Literal[1, 3]
     quality: int | None  # of the JPEG encoder; None means PNG
+    # Square: the whole image scaled to ``side`` by ``side``, its aspect not kept. Short side: the aspect kept, the
+    # short side scaled to ``side``, the long one cut centrally to at most twice as much.
+    fit: Literal["square", "short-side"] = "square"
+
+    @model_validator(mode="after")
+    def _mixed_sizes_are_jpeg(self) -> Form:
+        if self.fit == "short-side" and self.quality is None:
+            raise ValueError("images whose sizes differ are stored as JPEG")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before_there_was_a_choice(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the default fit, so that the ids of experiments and data sets stay what they were."""
+        fields = serialize(self)
+        if self.fit == "square":
+            fields.pop("fit", None)
+        return fields
 
     def __str__(self) -> str:
         codec = "png" if self.quality is None else f"jpeg{self.quality}"
-        return f"{codec}-{self.side}-{'grey' if self.channels == 1 else 'rgb'}"
+        short = "short" if self.fit == "short-side" else ""
+        return f"{codec}-{short}{self.side}-{'grey' if self.channels == 1 else 'rgb'}"
+
+    @property
+    def longest(self) -> int:
+        """Pixels that a stored side may have at most."""
+        return self.side if self.fit == "square" else 2 * self.side
 
     @property
     def extension(self) -> str:
         return "png" if self.quality is None else "jpg"
 
     @classmethod
-    def parse(cls, text: str) -> Form:
-        """Raises BadInput where ``text`` is no form."""
+    def parse(cls, text: str, like: Form | None = None) -> Form:
+        """``square-SIDE`` and ``short-side-SIDE`` take all else from ``like``. Raises BadInput for what is no form."""
+        if like is not None and (match := _FIT.fullmatch(text)):
+            side, fit = int(match["side"]), match["fit"]
+            if fit == "short-side" and like.quality is None:
+                raise BadInput(f"{text}: images whose sizes differ are stored as JPEG: write jpeg90-short{side}-rgb")
+            return like.model_copy(update={"side": side, "fit": fit})
         match = _FORM.fullmatch(text)
-        if not match:
-            raise BadInput(f"{text!r} is no stored form: write png-SIDE-grey|rgb or jpegQUALITY-SIDE-grey|rgb, "
-                           f"for example png-32-rgb or jpeg95-240-rgb")
+        if not match or (match["short"] and not match["quality"]):
+            raise BadInput(f"{text!r} is no stored form: write png-SIDE-grey|rgb, jpegQUALITY-SIDE-grey|rgb or "
+                           f"jpegQUALITY-shortSIDE-grey|rgb, for example png-32-rgb, jpeg90-256-rgb or "
+                           f"jpeg90-short256-rgb")
         quality = match["quality"]
         return cls(side=int(match["side"]), channels=1 if match["colour"] == "grey" else 3,
-                   quality=int(quality) if quality else None)
+                   quality=int(quality) if quality else None, fit="short-side" if match["short"] else "square")
 
 
 class Data(Value):
@@ -71,7 +110,8 @@ class Data(Value):
     recipe: str
     nominal: str  # the id of the nominal class
     form: Form
-    normalization: Literal["lcn-minmax", "mean-std"]  # with constants measured on the nominal training images
+    # With constants measured on the nominal training images; "imagenet" is mean-std with the paper's constants.
+    normalization: Literal["lcn-minmax", "mean-std", "imagenet"]
     repeats: Count = 1  # passes over the nominal images that make one epoch
     train_on: Literal["train", "train+holdout"] = "train"
     window: Count = 2048  # samples of a lane that are shuffled together
@@ -114,7 +154,8 @@ class Augmentation(Value):
 
     # Presets of (brightness, contrast, saturation, hue) strengths, of which each image takes one; () for none.
     jitter: tuple[tuple[NotNegative, NotNegative, NotNegative, Annotated[float, Field(ge=0, le=0.5)]], ...] = ()
-    crop: Literal["none", "pad", "random-or-resize"] = "none"
+    # "random" crops are of stored images that are larger than the net's input; tested is then the centre.
+    crop: Literal["none", "pad", "random-or-resize", "random"] = "none"
     padding: Annotated[int, Field(ge=0)] = 0  # zeros around the image before a crop of kind "pad"
     flip: Fraction = 0.0  # probability of a horizontal flip
     noise: Noise | None = None

@@ -77,6 +77,10 @@ def check_fit(experiment: Experiment) -> None:
     remedy = f"(stored form {form}): set network.name to another, or shard in another form"
     if wanted.channels != form.channels:
         raise BadInput(f"network {name} takes {wanted.channels} channels and the data have {form.channels} {remedy}")
-    shrinks = experiment.augmentation.crop == "random-or-resize"
+    crop = experiment.augmentation.crop
+    if form.fit == "short-side" and crop != "random":
+        raise BadInput(f"images of mixed sizes (stored form {form}) need augmentation.crop=random, not {crop}: set it, "
+                       f"or shard with --form square-{form.side}")
+    shrinks = crop in ("random", "random-or-resize")
     if form.side < wanted.image_size or (form.side > wanted.image_size and not shrinks):
         raise BadInput(f"network {name} takes images of {wanted.image_size} px and the data have {form.side} {remedy}")

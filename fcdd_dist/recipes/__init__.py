@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..errors import BadInput, nearest
 from ..experiment import Experiment, Form
-from . import cifar10, digits, fmnist, folder
+from . import cifar10, digits, fmnist, folder, imagenet30
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Recipe:
     """A data set that we know how to train on.
 
     ``classes`` maps ids (``[a-z0-9_-]+``) to display names in the canonical order; empty where the user's folders
-    decide. ``experiment(nominal, seed)`` is the paper's experiment, or ours where the paper has none.
+    decide. A source may have more classes than these where it names its own. ``experiment(nominal, seed)`` is the
+    paper's experiment, or ours where the paper has none.
     """
 
     name: str
@@ -33,6 +34,8 @@ RECIPES: dict[str, Recipe] = {
                      digits.CLASSES, digits.FORM, digits.experiment),
     "fmnist": Recipe("fmnist", "Fashion-MNIST (paper, Table 3)", fmnist.CLASSES, fmnist.FORM, fmnist.experiment),
     "cifar10": Recipe("cifar10", "CIFAR-10 (paper, Table 4)", cifar10.CLASSES, cifar10.FORM, cifar10.experiment),
+    "imagenet30": Recipe("imagenet30", "30 classes of ImageNet (paper, Table 5)", imagenet30.CLASSES, imagenet30.FORM,
+                         imagenet30.experiment),
     "folder": Recipe("folder", "your own images in folders", folder.CLASSES, folder.FORM, folder.experiment),
 }
 

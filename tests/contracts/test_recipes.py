@@ -9,7 +9,7 @@ from fcdd_dist.model.architectures import check_fit
 from fcdd_dist.recipes import RECIPES, recipe
 
 GOLDEN = {"digits": "469ec7cb11ccaaad", "fmnist": "198f5f8d18ee8b60",
-          "cifar10": "8092bd0e8a2b9a2e", "folder": "076b3d2f28e45da2"}
+          "cifar10": "8092bd0e8a2b9a2e", "imagenet30": "97389fa3be591c52", "folder": "076b3d2f28e45da2"}
 
 
 def nominal(name):
@@ -34,7 +34,7 @@ def test_every_recipe_has_a_golden_id():
 
 
 def test_an_unknown_recipe():
-    with pytest.raises(BadInput, match=r"no recipe 'cifar'.*did you mean 'cifar10'.*digits, fmnist, cifar10, folder"):
+    with pytest.raises(BadInput, match=r"no recipe 'cifar'.*did you mean 'cifar10'.*digits, fmnist, cifar10, imagenet30"):
         recipe("cifar")
 
 

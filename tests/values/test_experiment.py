@@ -86,3 +86,29 @@ def test_forms_are_written_as_they_are_read(text):
 def test_what_is_no_form_is_refused(text):
     with pytest.raises(BadInput, match="no stored form"):
         Form.parse(text)
+
+
+@pytest.mark.parametrize("text", ["png-28-grey", "png-32-rgb", "jpeg95-240-rgb", "jpeg90-short256-rgb"])
+def test_a_form_is_what_it_is_written_as(text):
+    form = Form.parse(text)
+    assert str(form) == text
+    assert Form.model_validate_json(form.model_dump_json()) == form
+    assert form.longest == (512 if "short" in text else form.side)
+
+
+def test_a_fit_takes_all_else_from_the_recipe():
+    photographs = Form.parse("jpeg90-256-rgb")
+    assert str(Form.parse("short-side-256", photographs)) == "jpeg90-short256-rgb"
+    assert Form.parse("square-256", photographs) == photographs
+    for text in ("png-short32-rgb", "square-256", "jpeg90-256"):
+        with pytest.raises(BadInput, match=r"no stored form: write png-SIDE-grey\|rgb, jpegQUALITY-SIDE"):
+            Form.parse(text)
+    with pytest.raises(BadInput, match="images whose sizes differ are stored as JPEG"):
+        Form.parse("short-side-32", Form.parse("png-32-rgb"))
+
+
+def test_the_default_fit_is_not_written_so_that_ids_stay():
+    assert "fit" not in json.loads(BASE.to_json())["data"]["form"]
+    other = BASE.override(["data.form.fit=short-side", "data.form.quality=90"])
+    assert json.loads(other.to_json())["data"]["form"]["fit"] == "short-side"
+    assert other.id != BASE.override(["data.form.quality=90"]).id
