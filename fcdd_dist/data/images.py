@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -12,6 +13,10 @@ from ..errors import BadInput
 from ..experiment import Form
 from . import stored_png
 
+if TYPE_CHECKING:
+    import torch
+
+Pixels = TypeVar("Pixels", np.ndarray, "torch.Tensor")
 MAX_BYTES = 64 << 20  # of a file
 MAX_PIXELS = 100_000_000  # of an image, known from its header before anything is decoded
 
@@ -60,24 +65,55 @@ def check_bytes(count: int) -> None:
         raise BadImage(f"it has {count / 1e6:.0f} MB, more than the limit of {MAX_BYTES / 1e6:.0f} MB")
 
 
-def to_form(image: Image.Image, form: Form) -> np.ndarray:
-    """``image`` (mode "L" or "RGB") -> (side, side, channels) uint8: the whole image scaled, then grey or RGB.
+def fitted(size: tuple[int, int], form: Form) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+    """What of an image of ``size`` (width, height) is stored, (left, top, right, bottom), and in which size.
 
-    Pillow's bilinear filter, antialiased, the aspect not kept; grey is the luma 0.299 R + 0.587 G + 0.114 B.
+    Of a form with the short side scaled, a long side is cut to twice the short one, from whole pixel (long - 2 short)
+    // 2 on; the stored long side is rounded to the nearest pixel, halves up. A square form takes the whole image.
+    """
+    width, height = size
+    if form.fit == "square":
+        return (0, 0, width, height), (form.side, form.side)
+    short = min(size)
+    kept = [min(extent, 2 * short) for extent in size]
+    left, top = ((extent - part) // 2 for extent, part in zip(size, kept, strict=True))
+    stored = tuple((2 * part * form.side + short) // (2 * short) for part in kept)
+    return (left, top, left + kept[0], top + kept[1]), stored
+
+
+def to_form(image: Image.Image, form: Form) -> np.ndarray:
+    """``image`` (mode "L" or "RGB") -> (height, width, channels) uint8: scaled and cut as ``fitted`` says, grey or RGB.
+
+    Pillow's bilinear filter, antialiased; grey is the luma 0.299 R + 0.587 G + 0.114 B. What is cut off is never
+    scaled, so that an image may be as long as it likes.
     """
     if image.mode not in ("L", "RGB"):
         raise ValueError(f"an image of mode {image.mode}: load_image gives L or RGB")
-    if image.size != (form.side, form.side):
-        image = image.resize((form.side, form.side), Image.Resampling.BILINEAR)
+    box, size = fitted(image.size, form)
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BILINEAR, box)
     mode = "L" if form.channels == 1 else "RGB"
     if image.mode != mode:
         image = image.convert(mode)
-    return np.asarray(image).reshape(form.side, form.side, form.channels)
+    return np.asarray(image).reshape(*size[::-1], form.channels)
+
+
+def central(pixels: Pixels, side: int) -> Pixels:
+    """The central square of ``side`` pixels of (..., height, width), a view; from (extent - side) // 2 on."""
+    top, left = ((extent - side) // 2 for extent in pixels.shape[-2:])
+    return pixels[..., top: top + side, left: left + side]
+
+
+def is_of(height: int, width: int, form: Form) -> bool:
+    """Whether a stored image may have this size."""
+    return min(height, width) == form.side and max(height, width) <= form.longest
 
 
 def encode(pixels: np.ndarray, form: Form) -> bytes:
-    """``pixels``: (side, side, channels) uint8 -> PNG without compression, or JPEG of the form's quality."""
-    if pixels.shape != (form.side, form.side, form.channels) or pixels.dtype != np.uint8:
+    """``pixels``: (height, width, channels) uint8 as ``to_form`` gives them -> PNG without compression, or JPEG of the
+    form's quality."""
+    if pixels.ndim != 3 or pixels.shape[2] != form.channels or not is_of(*pixels.shape[:2], form) or (
+            pixels.dtype != np.uint8):
         raise ValueError(f"{pixels.dtype} pixels of shape {pixels.shape} are not {form}")
     if form.quality is None:
         return stored_png.encode(pixels)
@@ -89,28 +125,40 @@ def encode(pixels: np.ndarray, form: Form) -> bytes:
 
 
 def decode_stored(data: bytes | memoryview, form: Form) -> np.ndarray:
-    """The pixels of a stored image: (channels, side, side) uint8. Raises ValueError for anything but exactly ``form``.
+    """The pixels of a stored image: (channels, height, width) uint8. Raises ValueError for what is not of ``form``.
 
     The size is read from the header first, so that no claim of another size is ever believed. Safe in threads, which
     decode JPEG side by side. Pillow decodes: torchvision's decoders are at most 10 % faster, deprecated since 0.29,
     and its PNG decoder ends the process (a segmentation fault) where a checksum is wrong.
     """
+    return np.ascontiguousarray(decode_interleaved(data, form).transpose(2, 0, 1))
+
+
+def decode_interleaved(data: bytes | memoryview, form: Form) -> np.ndarray:
+    """As ``decode_stored``, (height, width, channels): for whoever takes a part of it, and copies only that."""
     if form.quality is None:
         pixels = stored_png.decode(data, form.side, form.channels)
         if pixels is not None:
-            return pixels
+            return pixels.transpose(1, 2, 0)
         stored_png.check_frame(data, form.side, form.channels)  # a PNG that somebody else wrote
     else:
-        shape = _jpeg_shape(data)
-        if shape is None:
-            raise ValueError("it is no JPEG")
-        if shape != (8, form.side, form.side, form.channels):
-            raise ValueError(f"its header says {shape[3]} channels of {shape[2]} x {shape[1]} pixels, {shape[0]} bits")
+        stored_size(data, form)
     try:
         image = load_image(bytes(data))
     except BadImage as error:
         raise ValueError(str(error)) from None
-    return np.ascontiguousarray(to_form(image, form).transpose(2, 0, 1))
+    return to_form(image, form)
+
+
+def stored_size(data: bytes | memoryview, form: Form) -> tuple[int, int]:
+    """Height and width of a stored JPEG, by its header. Raises ValueError where that is not of ``form``."""
+    shape = _jpeg_shape(data)
+    if shape is None:
+        raise ValueError("it is no JPEG")
+    bits, height, width, channels = shape
+    if (bits, channels) != (8, form.channels) or not is_of(height, width, form):
+        raise ValueError(f"its header says {channels} channels of {width} x {height} pixels, {bits} bits")
+    return height, width
 
 
 def _jpeg_shape(data: bytes | memoryview) -> tuple[int, int, int, int] | None:

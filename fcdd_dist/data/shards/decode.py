@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 
 from ...errors import Damaged
 from ...experiment import Form
 from ...storage import Store
 from .. import stored_png
-from ..images import decode_stored
+from ..images import central, decode_interleaved, decode_stored, stored_size
 from ..manifest import Shard
 from .read import Sample, parse_shard
 
+T = TypeVar("T")
 _BLOCK = 512
 
 
@@ -26,18 +30,38 @@ def decode_shard(data: bytes, form: Form, store: Store, shard: Shard) -> np.ndar
     return images
 
 
-def decode_samples(samples: list[Sample], form: Form, store: Store, shard: Shard) -> np.ndarray:
-    """The images of some of a shard's samples: (n, channels, side, side) uint8. Raises Damaged with shard and key."""
-    images = np.empty((len(samples), form.channels, form.side, form.side), np.uint8)
+def decode_samples(samples: list[Sample], form: Form, store: Store, shard: Shard, centre: int | None = None
+                   ) -> np.ndarray:
+    """The images of some of a shard's samples: (n, channels, side, side) uint8. Raises Damaged with shard and key.
+
+    ``centre``: only the central square of so many pixels, as it must be where images have several sizes.
+    """
+    side = form.side if centre is None else centre
+    images = np.empty((len(samples), form.channels, side, side), np.uint8)
     for row, sample in enumerate(samples):
-        images[row] = decode_sample(sample, form, store, shard)
+        pixels = decode_pixels(sample, form, store, shard).transpose(2, 0, 1)
+        images[row] = pixels if centre is None else central(pixels, centre)
     return images
 
 
 def decode_sample(sample: Sample, form: Form, store: Store, shard: Shard) -> np.ndarray:
-    """(channels, side, side) uint8. Raises Damaged with shard and key."""
+    """(channels, height, width) uint8. Raises Damaged with shard and key."""
+    return _or_damaged(decode_stored, sample, form, store, shard)
+
+
+def decode_pixels(sample: Sample, form: Form, store: Store, shard: Shard) -> np.ndarray:
+    """(height, width, channels) uint8, one copy less. Raises Damaged with shard and key."""
+    return _or_damaged(decode_interleaved, sample, form, store, shard)
+
+
+def size_of(sample: Sample, form: Form, store: Store, shard: Shard) -> tuple[int, int]:
+    """Height and width of a stored JPEG, by its header. Raises Damaged with shard and key."""
+    return _or_damaged(stored_size, sample, form, store, shard)
+
+
+def _or_damaged(read: Callable[[memoryview, Form], T], sample: Sample, form: Form, store: Store, shard: Shard) -> T:
     try:
-        return decode_stored(sample.image, form)
+        return read(sample.image, form)
     except ValueError as error:
         raise Damaged(f"{store.url}/{shard.key}: sample {sample.key} is not a stored {form}: {error}") from None
 
