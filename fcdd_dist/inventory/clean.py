@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 
 from ..checkpoint import RECORD
+from ..data.manifest import EXPOSURE, MANIFEST
 from ..errors import BadInput, Conflict, NotFound
-from ..storage import Store, absolute, open_store
+from ..storage import Store, absolute, exists, open_store
 from ..storage.lease import LEASE, Lease
-from .facts import age, amount, shown
+from .facts import age, amount, in_parallel, shown
 from .holds import Holds
-from .orphans import CHECKPOINTS, LEFTOVERS, NOTES, SHARDS, Orphan, find_orphans, named_shards
+from .orphans import CHECKPOINTS, LEFTOVERS, NOTES, SHARDINGS, SHARDS, Orphan, find_orphans, named_shards
 from .standing import UNJUDGED, Above, at
 from .survey import survey
+from .unfinished import GOES_ON
 
 _SHOWN = 30  # lines of a group
 _LEASE_S = 900.0  # a lease that was renewed since is held, however young the limit
@@ -71,7 +74,7 @@ def clean(url: str, *, older_than_s: float = 86400.0, remove: bool = False, say:
     holds, now = Holds(store, found, leftovers, above, orphans), time.time()
     for orphan in orphans:
         if orphan.kept is None:
-            orphan.kept = holds.why(orphan.key, now, max(older_than_s, _LEASE_S))
+            orphan.kept = holds.why(orphan.keys, now, max(older_than_s, _LEASE_S))
         if orphan.kept is None and now - orphan.modified < older_than_s:
             orphan.kept = "too young"
     if remove:
@@ -100,9 +103,11 @@ def lines(result: Cleaning) -> list[str]:
         if more := orphans[_SHOWN:]:
             out.append(f"  and {len(more):,} more, {amount(sum(orphan.bytes for orphan in more))} (--json names all)")
 
-    for title in (CHECKPOINTS, SHARDS, LEFTOVERS, NOTES):
+    for title in (CHECKPOINTS, SHARDINGS, SHARDS, LEFTOVERS, NOTES):
         if chosen := [orphan for orphan in result.loose if orphan.group == title]:
             group(title, chosen)
+            if title == SHARDINGS and not result.removed:
+                out.append(f"  or {GOES_ON}")
     if result.kept:
         group("in use, too young or not to be judged; never removed", result.kept)
     total, count = amount(sum(orphan.bytes for orphan in result.loose)), len(result.loose)
@@ -126,33 +131,57 @@ def _above(url: str) -> list[Above]:
 def _remove_shards(store: Store, data_set: str, orphans: list[Orphan], holds: Holds, say: Say) -> None:
     """Removes shards of one data set as its only writer: a sharding that begins now waits, and then finds none."""
     place = at(store, data_set)
-    reason = holds.since(orphans[0].key)
-    if reason is None:
-        try:
-            lease = Lease.acquire(place, say=say)
-        except Conflict as error:
-            reason = f"in use: {error}"
-        except BadInput as error:
-            reason = f"{UNJUDGED}{error}"
-    if reason is not None:
-        for orphan in orphans:
-            orphan.kept = reason
-        return
-    try:
+    reason = holds.since([key for orphan in orphans for key in orphan.keys])
+    with ExitStack() as stack:
+        if reason is None:
+            try:
+                for one in [place, *([place.at(EXPOSURE)] if any(map(_has_exposure, orphans)) else [])]:
+                    lease = Lease.acquire(one, say=say)
+                    stack.callback(lease.release, forget=True)
+            except Conflict as error:
+                reason = f"in use: {error}"
+            except BadInput as error:
+                reason = f"{UNJUDGED}{error}"
+        if reason is not None:
+            for orphan in orphans:
+                orphan.kept = reason
+            return
         named = named_shards(place)
         for orphan in orphans:
             keys = {entry.key.removeprefix(data_set) for entry in orphan.entries}
             if orphan.abandoned != (named is None) or keys & (named or set()):
                 orphan.kept = _CHANGED
+            elif orphan.sharding is not None:
+                _remove_sharding(store, orphan)
             elif f"{data_set}{LEASE}" != orphan.name:  # which is ours by now, and goes when it is released
                 _remove(store, orphan)
-    finally:
-        lease.release(forget=True)
+
+
+def _has_exposure(orphan: Orphan) -> bool:
+    """Whether the exposure set within, which may have another writer, goes with it."""
+    sharding = orphan.sharding
+    return sharding is not None and any(entry.key.startswith(f"{sharding.prefix}{EXPOSURE}/")
+                                        for entry in [*sharding.shards, *sharding.leases])
+
+
+def _remove_sharding(store: Store, orphan: Orphan) -> None:
+    """First the records, and last the plan: whatever breaks this off, it can be repeated, and the sharding go on."""
+    sharding, prefix = orphan.sharding, orphan.sharding.prefix
+    folders = {prefix + entry.key.removeprefix(prefix).partition("/")[0] + "/" for entry in sharding.entries}
+    there = {entry.key: entry for folder in folders for entry in store.list(folder)}
+    known = {entry.key for entry in sharding.entries}
+    if (any(there.get(entry.key) not in (entry, None) for entry in sharding.entries)
+            or any(key not in known and sharding.is_ours(key.removeprefix(prefix)) for key in there)
+            or (_has_exposure(orphan) and exists(store, f"{prefix}{EXPOSURE}/{MANIFEST}"))):
+        orphan.kept = _CHANGED
+        return
+    for stage in (sharding.records, sharding.spill + sharding.shards, [sharding.plan]):
+        in_parallel(store.delete, [entry.key for entry in stage])
 
 
 def _remove(store: Store, orphan: Orphan, holds: Holds | None = None) -> None:
     """Removes what is still as it was found; whatever has changed since is somebody's."""
-    if holds is not None and (reason := holds.since(orphan.key)):
+    if holds is not None and (reason := holds.since(orphan.keys)):
         orphan.kept = reason
         return
     if orphan.leftover is not None:

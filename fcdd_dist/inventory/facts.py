@@ -44,6 +44,8 @@ class Facts:
     classes: int | None = None
     images: int | None = None
     exposure: int | None = None  # images of the exposure set within
+    tasks: int | None = None  # of an unfinished sharding
+    tasks_done: int | None = None
     runs: list[Facts] = field(default_factory=list)  # of a sweep
 
 

@@ -71,9 +71,9 @@ class Holds:
                  orphans: Iterable[Orphan]) -> None:
         leases = {f"{place.prefix}{LEASE}": 0.0 for place in found.all() if place.kind != "checkpoint"}
         leases |= {entry.key: entry.modified for entry in found.entries() if _name(entry) == LEASE}
-        keys = [orphan.key for orphan in orphans]
+        keys = [key for orphan in orphans for key in orphan.keys]
         spots = [_Spot(key.removesuffix(LEASE), store, key, written) for key, written in leases.items()]
-        spots = [spot for spot in spots if any(key.startswith(spot.prefix) for key in keys)]
+        spots = [spot for spot in spots if _below(keys, spot.prefix)]
         if keys:
             spots += [_Spot("", one.store, above=one) for one in above]
         self._store, self._above = store, above
@@ -81,35 +81,39 @@ class Holds:
         markers = [one for one in [*found.hidden, *leftovers] if _name(one) == MARKER]
         self._pulls = [one.key.removesuffix(MARKER) for one in markers]
 
-    def why(self, key: str, now: float, limit: float) -> str | None:
-        """Why ``key`` is in use; None where it is not."""
-        if any(key.startswith(prefix) for prefix in self._pulls) or self._is_pulled(key, inside=False):
+    def why(self, keys: list[str], now: float, limit: float) -> str | None:
+        """Why any of the ``keys`` is in use; None where none is."""
+        if any(_below(keys, prefix) for prefix in self._pulls) or self._is_pulled([]):
             return _PULLED
-        reasons = (spot.holder(data, now, limit) for spot, data in self._seen.items() if key.startswith(spot.prefix))
+        reasons = (spot.holder(data, now, limit) for spot, data in self._seen.items() if _below(keys, spot.prefix))
         return next(filter(None, reasons), None)
 
-    def since(self, key: str) -> str | None:
-        """Why ``key`` has come into use since; None where it has not. No clock is asked: who holds a lease renews it.
+    def since(self, keys: list[str]) -> str | None:
+        """Why any of the ``keys`` has come into use since; None where none has. No clock is asked: who holds a lease
+        renews it.
 
         To be asked right before something is removed.
         """
-        if self._is_pulled(key):
+        if self._is_pulled(keys):
             return _PULLED
         for spot, seen in self._seen.items():
-            if key.startswith(spot.prefix) and (data := spot.read()) != seen and data is not None:
+            if _below(keys, spot.prefix) and (data := spot.read()) != seen and data is not None:
                 reason = spot.holder(data, 0.0, float("inf"))
                 if reason:
                     return reason
         return None
 
-    def _is_pulled(self, key: str, *, inside: bool = True) -> bool:
-        """Only folders are pulled into."""
+    def _is_pulled(self, keys: list[str]) -> bool:
+        """Whether a pull fills a folder that one of the ``keys`` is in, or one above. Only folders are pulled into."""
         if not isinstance(self._store, FolderStore):
             return False
-        parts = key.split("/")[:-1] if inside else []
-        prefixes = ["".join(f"{part}/" for part in parts[:count]) for count in range(len(parts) + 1)]
+        prefixes = {"", *(key[:at + 1] for key in keys for at, letter in enumerate(key) if letter == "/")}
         return any(exists(self._store, f"{prefix}{MARKER}") for prefix in prefixes) or any(
             exists(one.store, MARKER) for one in self._above)
+
+
+def _below(keys: list[str], prefix: str) -> bool:
+    return any(key.startswith(prefix) for key in keys)
 
 
 def _name(entry: Entry | Leftover) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ..errors import NotFound
 from ..storage import open_store
 from .facts import Facts, amount, day, facts, facts_of, in_parallel, shown
-from .survey import Kind, survey
+from .survey import Kind, Place, survey
+from .unfinished import GOES_ON, Sharding, find_shardings
 
 _WIDTH = 100  # that lines keep to; a name that is too long for it stands out of its column
 
@@ -32,11 +33,12 @@ def look(url: str) -> Found:
     """Lists ``url`` once and reads the small records. Raises NotFound where there is nothing of ours."""
     store = open_store(url)
     found = survey(store.list())
-    if not any(True for _ in found.all()):
+    begun = [_begun(sharding) for sharding in find_shardings(store, found) if not sharding.finished]
+    if not (begun or any(True for _ in found.all())):
         raise NotFound(f"{store.url} holds no run, sweep, checkpoint or data set: "
                        + ("there are only other files" if found.others or found.hidden else "there is nothing there"))
     if found.root is None or found.root.kind != "run":
-        return Found(store.url, facts_of(store, found))
+        return Found(store.url, facts_of(store, found) + begun)
     run = found.root
     checkpoints = in_parallel(lambda place: facts(store, place), run.checkpoints)
     whole = [one for one in checkpoints if not one.missing and not one.damaged]
@@ -56,6 +58,17 @@ def lines(found: Found) -> list[str]:
             out += [*([""] if out else []), f"{title} ({len(group):,})",
                     *_table([name for name, *_ in columns], [[cell(one) for _, cell in columns] for one in group])]
             out += _notes(group)
+            if kind == "unfinished sharding":
+                out.append(f"  ! {GOES_ON}")
+    return out
+
+
+def _begun(sharding: Sharding) -> Facts:
+    place = Place("unfinished sharding", sharding.prefix, {entry.key: entry for entry in sharding.entries})
+    out = Facts(place, sum(entry.size for entry in place.entries), max(entry.modified for entry in place.entries),
+                recipe=sharding.recipe, missing=sharding.state)
+    if not sharding.newer:
+        out.tasks, out.tasks_done = len(sharding.tasks), sharding.done
     return out
 
 
@@ -94,7 +107,8 @@ def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def _notes(group: list[Facts]) -> list[str]:
-    return [shown(f"  ! {_name(one)}: {one.damaged or one.missing}") for one in group if one.damaged or one.missing]
+    return [shown(f"  ! {_name(one)}: {one.damaged or one.missing}") for one in group
+            if one.damaged or (one.missing and one.place.kind != "unfinished sharding")]
 
 
 def _width(text: str) -> int:
@@ -155,11 +169,15 @@ _GROUPS: list[tuple[Kind, str, list]] = [
         ("name", _name), ("recipe", lambda one: "damaged" if one.damaged else _short(one.recipe or "")),
         ("classes", lambda one: _short(one.class_name or "") or _number(one.classes)),
         ("images", lambda one: _number(one.images)), ("exposure", lambda one: _number(one.exposure)), _SIZE, _DATE]),
+    ("unfinished sharding", "unfinished shardings", [
+        ("name", _name), ("recipe", lambda one: _short(one.recipe or "")), ("state", lambda one: one.missing or ""),
+        _SIZE, _DATE]),
 ]
 
 
 def _json(one: Facts) -> dict:
     values = {name: getattr(one, name) for name in ("class_name", "recipe", "epoch", "step", "epochs", "auroc",
-                                                    "holdout_loss", "classes", "images", "exposure")}
+                                                    "holdout_loss", "classes", "images", "exposure", "tasks",
+                                                    "tasks_done")}
     return {"name": one.place.name, "kind": one.place.kind, **{k: v for k, v in values.items() if v is not None},
             "bytes": one.bytes, "modified": one.modified, "damaged": one.damaged, "incomplete": one.missing}

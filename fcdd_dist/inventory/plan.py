@@ -14,6 +14,7 @@ from ..run.job import RESULT
 from ..storage import FolderStore, MemoryStore, Store, absolute, open_store
 from .facts import UNREADABLE, in_parallel, incomplete, missing_shards, read_json
 from .survey import Place, Survey, survey
+from .unfinished import GOES_ON, Sharding, find_shardings
 from .unit import File, Unit
 
 Which = Literal["all", "last", "best"]
@@ -27,6 +28,7 @@ class Source:
     store: Store
     found: Survey
     fixed: bool = True
+    begun: list[Sharding] = field(default_factory=list)  # that are not finished
 
     @property
     def kind(self) -> str:
@@ -49,8 +51,13 @@ def find(url: str) -> Source:
     """Lists what ``url`` means. Raises NotFound where there is nothing to be pulled."""
     store = open_store(url)
     found = survey(store.list())
-    if any(place.has_record for place in found.all()):
-        return Source(url, store, found)
+    begun = [sharding for sharding in find_shardings(store, found) if not sharding.finished]
+    whole = any(place.has_record for place in found.all())
+    for sharding in begun:
+        if not sharding.prefix or not whole:
+            raise NotFound(_told(store, sharding))
+    if whole:
+        return Source(url, store, found, begun=begun)
     parent, _, which = absolute(url).rpartition("/")
     if which in ("last", "best") and checkpoint.names(open_store(parent)):
         store = checkpoint.of_run(open_store(parent), which)
@@ -87,9 +94,11 @@ def make_plan(source: Source, folder: Path, which: Which) -> Plan:
     for place, unit in units.items():
         unit.outer = next((units[outer] for outer in _above(place) if outer in units), None)
     plan.units = sorted(units.values(), key=lambda unit: -len(unit.folder.parts))  # what is within comes first
-    if source.found.others and source.found.root is None:
-        plan.left_out.append(f"{len(source.found.others):,} objects that belong to none of them, such as "
-                             f"{source.found.others[0].key!r}")
+    if source.found.root is None:
+        plan.left_out += [_told(store, sharding) for sharding in source.begun]
+        known = {entry.key for sharding in source.begun for entry in [*sharding.entries, *sharding.leases]}
+        if others := [entry.key for entry in source.found.others if entry.key not in known]:
+            plan.left_out.append(f"{len(others):,} objects that belong to none of them, such as {others[0]!r}")
     return plan
 
 
@@ -102,6 +111,11 @@ def identity(kind: str, record: bytes, *, fixed: bool = True) -> str | None:
     if kind == "checkpoint" and fixed:
         told = f"{told} {tree['cursor']['epoch']} {tree['cursor']['step']}"
     return told and f"{kind} {told}"
+
+
+def _told(store: Store, sharding: Sharding) -> str:
+    there = f"{store.url}/{sharding.prefix}".rstrip("/")
+    return f"{there} is a data set that is not whole ({sharding.state}): {GOES_ON}; pull it then"
 
 
 def _unwanted(run: Place, store: Store, which: Which) -> list[Place]:

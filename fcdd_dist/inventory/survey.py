@@ -19,7 +19,7 @@ from ..storage.lease import CLAIMS, LEASE
 from ..storage.stores import check_key
 
 SWEEP = "sweep.json"
-Kind = Literal["sweep", "run", "data set", "checkpoint"]
+Kind = Literal["sweep", "run", "data set", "checkpoint", "unfinished sharding"]  # the last is found by its plan alone
 KINDS: dict[str, Kind] = {SWEEP: "sweep", EXPERIMENT: "run", MANIFEST: "data set", RECORD: "checkpoint"}
 RECORDS = {kind: name for name, kind in KINDS.items()}
 BOARD = "board/"

@@ -45,6 +45,20 @@ def a_checkpoint(run: Store, epoch: int, loss: float | None = None, **values: ob
     return write(run, record, {file: GOLDEN.read(file) for file in (DETECTOR, OPTIMIZER)})
 
 
+def an_unfinished_sharding(store: Store, tar: bytes) -> Store:
+    """Killed after 3 of 7 tasks, in the middle of the fourth. ``tar``: a shard of the class "1"."""
+    tasks = ["nominal-0", "nominal-1", "nominal-2", "spill-000000", "spill-000001", "gather-000000", "gather-000001"]
+    _json(store, "unfinished/plan.json", {"schema_version": 1, "recipe": "digits", "form": "png-8-grey",
+                                          "nominal": None, "exposure": None, "versions": {}, "tasks": tasks})
+    for task in ("nominal-1", "spill-000000", "gather-000000"):
+        _json(store, f"unfinished/{task}.json", {"schema_version": 1})
+    store.write("unfinished/spill/000000.bin", b"encoded" * 100)
+    store.write("unfinished/spill/000001.bin", b"encoded" * 50)
+    store.write("train/1/000000.tar", tar)
+    store.write("holdout/1/000000.tar", tar)
+    return store
+
+
 def lease(run: Store, owner: dict | None) -> None:
     _json(run, "lease.json", {"schema_version": 1, "owner": owner, "attempt": 1, "token": "t", "since": 0.0,
                               "renewed": 0.0})
