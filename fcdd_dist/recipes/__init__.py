@@ -19,7 +19,8 @@ class Recipe:
 
     ``classes`` maps ids (``[a-z0-9_-]+``) to display names in the canonical order; empty where the user's folders
     decide. A source may have more classes than these where it names its own. ``experiment(nominal, seed)`` is the
-    paper's experiment, or ours where the paper has none.
+    paper's experiment, or ours where the paper has none. ``exclude`` names the list of classes (``exclusions.NAMED``)
+    that exposure of this recipe leaves out where nothing else is asked for.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Recipe:
     classes: dict[str, str]
     form: Form
     experiment: Callable[[str, int], Experiment]
+    exclude: str | None = None
 
 
 RECIPES: dict[str, Recipe] = {
@@ -35,7 +37,7 @@ RECIPES: dict[str, Recipe] = {
     "fmnist": Recipe("fmnist", "Fashion-MNIST (paper, Table 3)", fmnist.CLASSES, fmnist.FORM, fmnist.experiment),
     "cifar10": Recipe("cifar10", "CIFAR-10 (paper, Table 4)", cifar10.CLASSES, cifar10.FORM, cifar10.experiment),
     "imagenet30": Recipe("imagenet30", "30 classes of ImageNet (paper, Table 5)", imagenet30.CLASSES, imagenet30.FORM,
-                         imagenet30.experiment),
+                         imagenet30.experiment, exclude="imagenet1k"),
     "folder": Recipe("folder", "your own images in folders", folder.CLASSES, folder.FORM, folder.experiment),
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ...errors import BadInput, NotFound
 from ...recipes import recipe
 from ...storage import absolute
-from . import cifar, digits, folders, idx
+from . import cifar, digits, folders, idx, ilsvrc, synsets
 from .download import download as fetch
 from .source import TRAIN_AND_TEST, Item, Source
 
@@ -24,8 +24,8 @@ __all__ = ["BUNDLED", "SOURCES", "TRAIN_AND_TEST", "Item", "Layout", "Source", "
 class Layout:
     """How a kind of source lies on disk.
 
-    ``detect(path)`` looks without reading much. ``open(path, known)`` raises BadInput where something is amiss;
-    ``known`` are the recipe's classes, or empty where the source names its own.
+    ``detect(path)`` looks without reading much; it may be given a file. ``open(path, known)`` raises BadInput where
+    something is amiss; ``known`` are the recipe's classes, or empty where the source names its own.
     """
 
     looked_for: str
@@ -38,8 +38,12 @@ SOURCES: dict[str, Layout] = {  # the first that is detected is taken
     "idx": Layout("train-images-idx3-ubyte (or .gz, t10k-..., emnist-letters-...)", ("fmnist", "digits"),
                   idx.detect, idx.open_idx),
     "cifar": Layout("cifar-10-batches-py or cifar-100-python", ("cifar10",), cifar.detect, cifar.open_batches),
+    "ilsvrc": Layout("ILSVRC2012_img_train.tar or train/<wnid>/, with ILSVRC2012_img_val.tar or val/ (also below "
+                     "Data/CLS-LOC)", ("imagenet30",), ilsvrc.detect, ilsvrc.open_ilsvrc),
     "classes": Layout("train/CLASS/ and test/CLASS/ (or val/CLASS/) with images", None,
                       folders.detect_classes, folders.open_classes),
+    "synsets": Layout("a tar of <wnid>.tar (fall11_whole.tar), or a folder of tars with images (exposure only)", (),
+                      synsets.detect, synsets.open_synsets),
     "images": Layout("images in any folders (exposure only)", (), folders.detect_images, folders.open_images),
 }
 
@@ -59,7 +63,7 @@ def on_this_machine(path: str) -> Path:
 
 
 def open_source(path: str | None, recipe_name: str, *, download: bool = False) -> Source:
-    """The nominal images of a recipe in the folder ``path``; None for data that are bundled.
+    """The nominal images of a recipe in the folder (or archive) ``path``; None for data that are bundled.
 
     ``download`` lets torchvision fetch them into ``path`` where they are not there yet. Raises BadInput that says
     what was looked for.
@@ -75,7 +79,8 @@ def open_source(path: str | None, recipe_name: str, *, download: bool = False) -
 
 
 def open_exposure(path: str | None, like: str, *, download: bool = False) -> Source:
-    """Images for outlier exposure in the folder ``path``, in any layout; None for what is bundled with ``like``."""
+    """Images for outlier exposure in the folder or archive ``path``, in any layout; None for what comes with ``like``.
+    """
     recipe(like)
     if path is None:
         if like not in BUNDLED:
@@ -87,14 +92,14 @@ def open_exposure(path: str | None, like: str, *, download: bool = False) -> Sou
 def _open(path: str, recipe_name: str, layouts: Mapping[str, Layout], known: Mapping[str, str], download: bool,
           *, exposure: bool) -> Source:
     folder = on_this_machine(path)
-    if folder.is_dir():
+    if folder.exists():
         for layout in layouts.values():
             if layout.detect(folder):
                 return layout.open(folder, known)
     if download:
         folder = fetch(folder, recipe_name, exposure=exposure)
         return next(layout.open(folder, known) for layout in layouts.values() if layout.detect(folder))
-    if not folder.is_dir():
+    if not folder.exists():
         raise NotFound(f"there is no folder {folder}")
     what = "exposure images" if exposure else f"images for recipe {recipe_name!r}"
     raise BadInput(f"{folder} has no {what}; looked for: "

@@ -11,7 +11,7 @@ read is left out and named when sharding.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from PIL import Image
 
 from ...errors import BadInput
 from ..images import MAX_BYTES, BadImage, load_image
-from .source import Item, RawSplit, name_classes
+from .source import FileSource, RawSplit, name_classes
 
 # HEIC and its like count as images, so that they are not left out in silence: reading them gives the reason.
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
@@ -28,72 +28,82 @@ _NORMAL = ("good", "normal")  # two names that people give to what is not anomal
 _LOOSE = "images"  # the class of exposure images that lie in no folder
 
 
-class FolderSource:
-    """Image files whose paths are known; ``files[split][class id]`` are relative to ``root``."""
+class Folders:
+    """Image files below ``root``: of each class its folder, below which they are looked for when it is asked for.
 
-    def __init__(self, root: Path, classes: Mapping[str, str], files: Mapping[RawSplit, Mapping[str, list[str]]]
-                 ) -> None:
-        self.where, self.classes = str(root), dict(classes)
-        self._root, self._files = str(root), files
+    Nothing else is held: ImageNet22k is 21,841 folders of 14 million files.
+    """
 
-    def items(self, split: RawSplit, class_id: str) -> Iterator[Item]:
-        for name in self._files.get(split, {}).get(class_id, ()):
-            yield Item(split, class_id, printable(name), partial(read_file, os.path.join(self._root, name)))
+    def __init__(self, root: Path, folders: Mapping[str, str], loose: str | None = None,
+                 above: tuple[str, ...] = ()) -> None:
+        """``loose``: the class of the images right in ``root``. ``above``: real paths that are not entered again."""
+        self._root, self._folders, self._loose, self._above = str(root), folders, loose, above
+        self._counts: dict[str, int] = {}
+
+    def images(self, class_id: str) -> Iterator[tuple[str, Callable[[], Image.Image]]]:
+        for name in self._names(class_id):
+            yield printable(name), partial(read_file, os.path.join(self._root, name))
+
+    def about(self, class_id: str) -> int:
+        if class_id not in self._counts:
+            self._counts[class_id] = len(self._names(class_id))
+        return self._counts[class_id]
+
+    def _names(self, class_id: str) -> list[str]:
+        folder = self._folders.get(class_id)
+        found = [] if folder is None else list(_walk(self._root, folder, self._above))
+        return sorted(found + _loose_images(self._root) if class_id == self._loose else found)
 
 
 def detect_classes(path: Path) -> bool:
     train = path / "train"
-    return train.is_dir() and bool(_folders(train))
+    return train.is_dir() and bool(folders_in(train))
 
 
-def open_classes(path: Path, known: Mapping[str, str]) -> FolderSource:
+def open_classes(path: Path, known: Mapping[str, str]) -> FileSource:
     """``train/CLASS`` and ``test/CLASS`` (or ``val/CLASS``). Raises BadInput, also where a train folder is empty."""
     folders: dict[RawSplit, str] = {"train": "train"}
     test = next((name for name in ("test", "val") if (path / name).is_dir()), None)
     if test is not None:
         folders["test"] = test
     classes: dict[str, str] = {}
-    files: dict[RawSplit, dict[str, list[str]]] = {}
+    splits: dict[RawSplit, Folders] = {}
     for split, folder in folders.items():
-        if loose := [name for name in _names(path / folder) if is_image(name)
-                     and not name.startswith(".") and not (path / folder / name).is_dir()]:
-            raise BadInput(f"{path / folder} has images outside of its folders, such as {printable(loose[0])}: put "
-                           f"them into the folder of their class")
-        names = name_classes(map(printable, _folders(path / folder)), known, str(path / folder))
+        refuse_loose(path / folder)
+        found = folders_in(path / folder)
+        names = name_classes(map(printable, found), known, str(path / folder))
         if split == "test" and not known:
             _join_normal(names, classes, path)
-        files[split] = {}
-        for name in _folders(path / folder):
-            class_id = names[printable(name)]
-            found = find_images(path, f"{folder}/{name}")
-            if not found:
-                raise BadInput(f"{path / folder / name} has no images: put some there, or remove it")
-            files[split][class_id] = found
+        ours = {names[printable(name)]: f"{folder}/{name}" for name in found}
+        for (class_id, where), name in zip(ours.items(), found, strict=True):
+            if not has_images(path / where):
+                raise BadInput(f"{path / where} has no images: put some there, or remove it")
             display = known.get(class_id) or printable(name)
             if classes.setdefault(class_id, display) != display and not {class_id} & set(_NORMAL):
                 raise BadInput(f"{path}: the folders {classes[class_id]!r} and {display!r} would both be class "
                                f"{class_id!r}: rename one, with letters of the English alphabet")
+        splits[split] = Folders(path, ours)
     order = [class_id for class_id in (known or classes) if class_id in classes]
-    return FolderSource(path, {class_id: classes[class_id] for class_id in order}, files)
+    return FileSource(str(path), {class_id: classes[class_id] for class_id in order}, splits)
 
 
 def detect_images(path: Path) -> bool:
-    return next(_walk(str(path), "", ()), None) is not None
+    return path.is_dir() and has_images(path)
 
 
-def open_images(path: Path, known: Mapping[str, str]) -> FolderSource:
+def open_images(path: Path, known: Mapping[str, str]) -> FileSource:
     """All images below ``path``; their classes are the folders right below it."""
-    loose, inside = [], {}
-    for name in find_images(path, ""):
-        folder, slash, _ = name.partition("/")
-        (inside.setdefault(folder, []) if slash else loose).append(name)
+    above = (os.path.realpath(path),)
+    # In the order of the paths of their images, in which "a b/" comes before "a/".
+    inside = [name for name in sorted(folders_in(path), key=lambda name: f"{name}/")
+              if os.path.realpath(path / name) not in above and has_images(path / name, above)]
     names = name_classes(map(printable, inside), {}, str(path))
     classes = {class_id: name for name, class_id in names.items()}
-    files = dict(zip(names.values(), inside.values(), strict=True))
+    folders = dict(zip(names.values(), inside, strict=True))
+    loose = _LOOSE if _loose_images(str(path)) else None
     if loose:
-        files[_LOOSE] = sorted(loose + files.get(_LOOSE, []))
-        classes.setdefault(_LOOSE, _LOOSE)
-    return FolderSource(path, classes, {"train": files})
+        classes.setdefault(loose, loose)
+    return FileSource(str(path), classes, {"train": Folders(path, folders, loose, above)})
 
 
 def read_file(path: str) -> Image.Image:
@@ -115,6 +125,36 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
+def has_images(path: Path | str, above: tuple[str, ...] = ()) -> bool:
+    """Whether any image lies below ``path``; of a folder of many no more is read than it takes to see one."""
+    above = (*above, os.path.realpath(path))
+    inside: list[str] = []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    inside.append(entry.path)
+                elif is_image(entry.name) and (entry.is_file() or entry.is_symlink()):
+                    return True
+    except OSError as error:
+        raise BadInput(f"the folder {path} can't be read: {error.strerror}") from None
+    return any(has_images(folder, above) for folder in sorted(inside) if os.path.realpath(folder) not in above)
+
+
+def refuse_loose(path: Path) -> None:
+    """Raises BadInput where images lie right in ``path``, beside the folders of the classes."""
+    if loose := _loose_images(str(path)):
+        raise BadInput(f"{path} has images outside of its folders, such as {printable(loose[0])}: put them into the "
+                       f"folder of their class")
+
+
+def folders_in(path: Path) -> list[str]:
+    """The names of the folders right in ``path``, sorted, without hidden ones. Raises BadInput."""
+    return [name for name in names_in(path) if not name.startswith(".") and os.path.isdir(os.path.join(path, name))]
+
+
 def find_images(root: Path, folder: str) -> list[str]:
     """Paths below ``root`` of all images in ``folder``, sorted."""
     return sorted(_walk(str(root), folder, ()))
@@ -128,26 +168,34 @@ def printable(name: str) -> str:
 def _walk(root: str, folder: str, above: tuple[str, ...]) -> Iterator[str]:
     path = os.path.join(root, folder)
     above = (*above, os.path.realpath(path))
-    for name in _names(path):
+    for name in names_in(path):
         if name.startswith("."):
             continue
         relative, full = f"{folder}/{name}" if folder else name, os.path.join(path, name)
         if os.path.isdir(full):
             if os.path.realpath(full) not in above:
                 yield from _walk(root, relative, above)
-        elif is_image(name) and (os.path.isfile(full) or os.path.islink(full)):
-            yield relative  # a broken link counts: reading it gives the reason
+        elif is_image(name) and _is_file(full):
+            yield relative
 
 
-def _names(path: str | Path) -> list[str]:
+def names_in(path: str | Path) -> list[str]:
+    """What lies right in a folder, sorted. Raises BadInput."""
     try:
         return sorted(os.listdir(path))
     except OSError as error:
         raise BadInput(f"the folder {path} can't be read: {error.strerror}") from None
 
 
-def _folders(path: Path) -> list[str]:
-    return sorted(name for name in _names(path) if not name.startswith(".") and (path / name).is_dir())
+def _loose_images(path: str) -> list[str]:
+    """The names of the images right in ``path``, sorted."""
+    return [name for name in names_in(path) if is_image(name) and not name.startswith(".")
+            and _is_file(os.path.join(path, name))]
+
+
+def _is_file(path: str) -> bool:
+    """A broken link counts: reading it gives the reason."""
+    return os.path.isfile(path) or (os.path.islink(path) and not os.path.isdir(path))
 
 
 def _join_normal(names: dict[str, str], train: Mapping[str, str], path: Path) -> None:

@@ -15,6 +15,7 @@ from ...errors import BadInput, nearest
 
 RawSplit = Literal["train", "test"]
 TRAIN_AND_TEST: tuple[RawSplit, RawSplit] = ("train", "test")
+_WNID = re.compile(r"n[0-9]{8}")
 _LONGEST_ID = 80  # characters; the names of members in a plain tar file have at most 100
 
 
@@ -35,8 +36,41 @@ class Source(Protocol):
     classes: Mapping[str, str]  # id -> display name, in the canonical order
 
     def items(self, split: RawSplit, class_id: str) -> Iterator[Item]:
-        """The images of a class, by name; none where the class lacks the split. Nothing is decoded."""
+        """The images of a class, by name; none where the class lacks the split. Nothing is decoded.
+
+        What this class needs is listed when the first is asked for. Raises BadInput where that can't be read.
+        """
         ...
+
+    def about(self, split: RawSplit, class_id: str) -> int:
+        """How many images a class has: exactly where that is cheap, else an estimate; the same each time."""
+        ...
+
+
+class Files(Protocol):
+    """The image files of one split, by class."""
+
+    def images(self, class_id: str) -> Iterator[tuple[str, Callable[[], Image.Image]]]:
+        """The name of each image, sorted, and what reads it; none for a class that is not there."""
+        ...
+
+    def about(self, class_id: str) -> int: ...
+
+
+class FileSource:
+    """Images in files or archives. Held are the classes and where they lie; files are listed class by class."""
+
+    def __init__(self, where: str, classes: Mapping[str, str], splits: Mapping[RawSplit, Files]) -> None:
+        self.where, self.classes = where, dict(classes)
+        self._splits = splits
+
+    def items(self, split: RawSplit, class_id: str) -> Iterator[Item]:
+        if split in self._splits:
+            for name, read in self._splits[split].images(class_id):
+                yield Item(split, class_id, name, read)
+
+    def about(self, split: RawSplit, class_id: str) -> int:
+        return self._splits[split].about(class_id) if split in self._splits else 0
 
 
 class ArraySource:
@@ -60,6 +94,9 @@ class ArraySource:
         for index in np.flatnonzero(places == self._places[class_id]):
             yield Item(split, class_id, f"{self._names[split]}{index:0{width}d}", partial(_image, images, index))
 
+    def about(self, split: RawSplit, class_id: str) -> int:
+        return int((self._arrays[split][1] == self._places[class_id]).sum()) if split in self._arrays else 0
+
 
 def _image(images: np.ndarray, index: int) -> Image.Image:
     return Image.fromarray(np.asarray(images[index]))
@@ -68,6 +105,11 @@ def _image(images: np.ndarray, index: int) -> Image.Image:
 def slug(name: str) -> str:
     """``name`` as a class id: in lower case, whatever is not a letter, digit, ``-`` or ``_`` becomes ``_``."""
     return re.sub(r"[^a-z0-9_-]", "_", name.lower())
+
+
+def is_wnid(name: str) -> bool:
+    """Whether ``name`` has the form of a WordNet id, as ImageNet's classes have it: n01440764."""
+    return bool(_WNID.fullmatch(name))
 
 
 def name_classes(folders: Iterable[str], known: Mapping[str, str], where: str) -> dict[str, str]:
@@ -84,7 +126,7 @@ def name_classes(folders: Iterable[str], known: Mapping[str, str], where: str) -
         if known:
             if class_id not in by_slug:
                 raise BadInput(f"{where}: {folder!r} is none of the recipe's classes{nearest(class_id, by_slug)}; "
-                               f"these are: {', '.join(known)}")
+                               f"these are: {', '.join(known[c] if is_wnid(c) else c for c in known)}")
             class_id = by_slug[class_id]
         if len(class_id) > _LONGEST_ID:
             raise BadInput(f"{where}: the folder {folder!r} has a name of more than {_LONGEST_ID} characters")
