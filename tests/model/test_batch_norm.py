@@ -152,6 +152,7 @@ def test_twenty_steps_in_float64_equal_those_of_one_rank(worlds, alone, world, e
         torch.testing.assert_close(ours[name], expected, rtol=0, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", LAYERS)
 @pytest.mark.parametrize("world", WORLDS)
 def test_a_layer_in_low_precision_equals_that_of_one_rank(worlds, alone, world, experiment):

@@ -24,6 +24,7 @@ from fcdd_dist.training.curves import METRICS
 from fcdd_dist.training.fit import State
 from fcdd_dist.world import World
 
+pytestmark = pytest.mark.slow
 PATIENCE_S = 30
 
 

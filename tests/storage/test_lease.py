@@ -179,6 +179,7 @@ def test_of_many_who_are_the_first_one_wins(store, contenders):
     winners[0].release()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_slow_writes_make_no_second_owner(dead_process, seed):
     """Each write takes many times as long as the time to settle, and a renewal is still in time."""
@@ -193,6 +194,7 @@ def test_slow_writes_make_no_second_owner(dead_process, seed):
     winners[0].release()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_writes_slower_than_a_lease_is_good_for_never_share_an_attempt(dead_process, seed):
     """Then owners do come one after the other, each taking the one before for dead; but no two are one attempt."""
@@ -264,6 +266,7 @@ def test_a_winner_that_is_late_steps_back(store, dead_process, monkeypatch):
         assert lease.held()
 
 
+@pytest.mark.slow
 def test_an_owner_that_answers_at_the_last_moment_stays(store, monkeypatch):
     """Between the end of our patience and our claim it renews: the claim is not used."""
     plant(store, elsewhere())
@@ -319,6 +322,7 @@ def test_a_renewal_whose_answer_was_lost_loses_nothing(store, monkeypatch):
     assert record(store)["owner"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taken", [False, True])
 def test_a_renewal_that_hangs_keeps_the_lease_unless_another_came(store, monkeypatch, taken):
     """As in an outage: the write is tried again and again for longer than the lease is good for."""
@@ -395,6 +399,7 @@ def contend_in_a_thread(store, **times):
     return thread, came
 
 
+@pytest.mark.slow
 def test_an_outage_for_both_takes_the_lease_from_nobody(store, monkeypatch):
     """The owner answers only some time after the store is back: later than one look of whoever waits."""
     outage = Outage(store, monkeypatch)
@@ -416,6 +421,7 @@ def test_an_outage_for_both_takes_the_lease_from_nobody(store, monkeypatch):
     lease.release()
 
 
+@pytest.mark.slow
 def test_an_outage_while_a_claim_is_waited_for_does_not_count(store, monkeypatch):
     plant(store, None)
     store.create("lease/000004.json", claim_of(elsewhere(), 4))
@@ -431,6 +437,7 @@ def test_an_outage_while_a_claim_is_waited_for_does_not_count(store, monkeypatch
     assert "in use by process 7" in came[0]
 
 
+@pytest.mark.slow
 def test_after_an_outage_a_dead_owner_is_still_replaced(store, monkeypatch):
     plant(store, elsewhere())
     outage = Outage(store, monkeypatch)
