@@ -3,6 +3,7 @@
     python jobs/bench.py                       everything, on made-up images
     python jobs/bench.py step32 whole          some parts
     python jobs/bench.py --data data/cifar10   on a sharded data set of one's own
+    python jobs/bench.py host sharding --photographs ILSVRC/val     on photographs of one's own
 
 Rivals take turns, A B A B, and the median of the ratios of neighbours counts, so that other load on the machine
 matters little. Where there is much of it, use --threads 1: with more, each small operation waits for the slowest
@@ -23,10 +24,13 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import bench_input
 import bench_memory
+import bench_peers
 import bench_processes
 import bench_s3
 import bench_script
+import bench_sharding
 import bench_steps
 import bench_training
 import torch
@@ -41,9 +45,16 @@ PARTS: dict[str, Callable[[Bench, DataSets], list[Row]]] = {
     "step224": bench_steps.step224,
     "upsampling": bench_steps.upsampling,
     "whole": bench_training.whole,
+    "whole224": bench_training.whole224,
     "script": bench_script.script,
     "script224": bench_script.script224,
     "streaming": bench_training.streaming,
+    "host": bench_input.host,
+    "resume": bench_input.resume,
+    "quality": bench_input.quality,
+    "decode_gpu": bench_input.decode_gpu,
+    "sharding": bench_sharding.sharding,
+    "peers": bench_peers.peers,
     "s3": bench_s3.s3,
     "pull": bench_s3.pull,
     "memory": bench_memory.memory,
@@ -56,7 +67,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--data", metavar="URL", action="append", default=[],
-                        help="a data set of recipe cifar10 or folder to use in the place of made-up images; repeatable")
+                        help="a data set of recipe cifar10, folder or imagenet30 in place of made-up ones; repeatable")
+    parser.add_argument("--photographs", metavar="DIR",
+                        help="a folder of JPEGs of full size to use in the place of made-up ones")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", metavar="N", type=int, help="of torch (default: its own choice)")
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
@@ -74,7 +87,7 @@ def main() -> int:
         print(f"{name:<10} {value}")
     print(f"{'precision':<10} {precision}: {why}\n")
     try:
-        data = DataSets(options.data, options.quick)
+        data = DataSets(options.data, options.quick, options.photographs)
     except (FcddError, Skip) as error:
         parser.error(str(error))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was measured is kept, what was made up is removed

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -24,18 +25,30 @@ _COUNTS = {"cifar10": (5_000, 24_900), "folder": (480, 960)}  # nominal and expo
 _QUICK = {"cifar10": (600, 1_200), "folder": (64, 128)}
 _CLASSES = {"cifar10": ("ship", "truck"), "folder": ("good", "scratched")}  # nominal first
 _FEW = 40  # other images, so that a whole run has something to evaluate
+_IMAGENET, _QUICK_IMAGENET = (800, 8_000), (64, 512)  # four steps of recipe imagenet30; exposure for some seconds
+_PHOTOGRAPHS, _QUICK_PHOTOGRAPHS = 400, 24
+_ROLL = 41  # pixels by which the copies of a photograph are shifted, so that no two are the same
 
 
 class DataSets:
-    """``small``: images of 32 px as for CIFAR-10; ``large``: of 240 px in the form of a user's folder."""
+    """``small``: images of 32 px as for CIFAR-10; ``large``: of 240 px in the form of a user's folder.
 
-    def __init__(self, given: Iterable[str], quick: bool) -> None:
-        """``given``: data sets to use in the place of made-up ones; the recipe in its manifest says which."""
+    ``imagenet``: of 256 px in the form of recipe imagenet30; ``full_size``: photographs as people have them.
+    """
+
+    def __init__(self, given: Iterable[str], quick: bool, photographs: str | None = None) -> None:
+        """``given``: data sets to use in the place of made-up ones; the recipe in its manifest says which.
+
+        ``photographs``: a folder with JPEG files, somewhere below it, to use in the place of made-up ones.
+        """
         self._given = {load_manifest(open_store(url)).recipe: url for url in given}
-        self._quick = quick
+        self._quick, self._photographs = quick, photographs
         self._folder = tempfile.TemporaryDirectory(prefix="fcdd-bench-")
-        if unknown := self._given.keys() - _COUNTS.keys():
-            raise Skip(f"the bench has parts for data of the recipes cifar10 and folder, not {', '.join(unknown)}")
+        if unknown := self._given.keys() - {*_COUNTS, "imagenet30"}:
+            raise Skip(f"the bench has parts for data of the recipes cifar10, folder and imagenet30, not "
+                       f"{', '.join(unknown)}")
+        if photographs and not _jpegs(Path(photographs)):
+            raise Skip(f"{photographs} has no JPEG files (.jpg, .jpeg) in it: give --photographs another folder")
 
     @property
     def folder(self) -> Path:
@@ -55,34 +68,68 @@ class DataSets:
         """Made up in any case: JPEGs of 256 px, so many that reading ahead matters."""
         return self._make_up("folder", "photographs", Form.parse("jpeg95-256-rgb"), 4)
 
+    @cached_property
+    def full_size(self) -> list[Path]:
+        """JPEG files of full size: those given (400 of them where there are more), or as many made up."""
+        count = _QUICK_PHOTOGRAPHS if self._quick else _PHOTOGRAPHS
+        if self._photographs:
+            found = _jpegs(Path(self._photographs))
+            return found[:: max(1, len(found) // count)][:count]
+        folder, rng = self.folder / "full-size", np.random.default_rng(0)
+        folder.mkdir()
+        for number in range(count):
+            Image.fromarray(_photograph(rng, 500, 375)).save(folder / f"{number:06}.jpg", "JPEG", quality=95)
+        return _jpegs(folder)
+
+    @cached_property
+    def imagenet(self) -> str:
+        """The photographs, scaled and shifted until there are enough, sharded in the form of recipe imagenet30."""
+        if "imagenet30" in self._given:
+            return self._given["imagenet30"]
+        form = recipe("imagenet30").form
+        small = [np.asarray(Image.open(path).convert("RGB").resize((form.side, form.side))) for path in self.full_size]
+        copies = iter(range(10**9))
+
+        def picture() -> np.ndarray:
+            number = next(copies)
+            return np.roll(small[number % len(small)], number // len(small) * _ROLL, axis=1)
+
+        return self._write("folder", "imagenet", form, _QUICK_IMAGENET if self._quick else _IMAGENET, picture)
+
     @staticmethod
     def experiment(url: str, precision: str) -> Experiment:
         """Its recipe's, of its first class, on all its training images, each once an epoch."""
         manifest = load_manifest(open_store(url))
         nominal = next(entry.id for entry in manifest.classes if manifest.part("train", entry.id))
-        return recipe(manifest.recipe).experiment(nominal, 0).override([
-            f"precision={precision}", "data.repeats=1", "data.train_on=train+holdout"])
+        name = "imagenet30" if manifest.form == recipe("imagenet30").form else manifest.recipe
+        return recipe(name).experiment(nominal, 0).override([
+            f"data.recipe={manifest.recipe}", f"precision={precision}", "data.repeats=1",
+            "data.train_on=train+holdout"])
 
     def close(self) -> None:
         self._folder.cleanup()
 
     def _make_up(self, name: str, called: str | None = None, form: Form | None = None, more: int = 1) -> str:
+        form, rng = form or recipe(name).form, np.random.default_rng(0)
+        nominal, exposure = (_QUICK if self._quick else _COUNTS)[name]
+        return self._write(name, called or name, form, (nominal, more * exposure), lambda: _picture(rng, form.side))
+
+    def _write(self, name: str, called: str, form: Form, counts: tuple[int, int], picture: Callable[[], np.ndarray]
+               ) -> str:
+        """A data set of recipe ``name``, of so many nominal and exposure images and a few others; its URL."""
         try:
             import webdataset  # noqa: F401 - needed for writing alone
         except ModuleNotFoundError:
             raise Skip("making up data needs webdataset; or give --data") from None
-        called, form = called or name, form or recipe(name).form
         source, out = self.folder / f"{called}-images", self.folder / called
-        counts = (_QUICK if self._quick else _COUNTS)[name]
-        rng, (nominal, other) = np.random.default_rng(0), _CLASSES[name]
+        nominal, other = _CLASSES[name]
         for folder, count in ((f"set/train/{nominal}", counts[0]), (f"set/test/{nominal}", _FEW),
-                              (f"set/train/{other}", _FEW), (f"set/test/{other}", _FEW),
-                              ("exposure/all", more * counts[1])):
+                              (f"set/train/{other}", _FEW), (f"set/test/{other}", _FEW), ("exposure/all", counts[1])):
             (source / folder).mkdir(parents=True)
             for number in range(count):
-                pixels = _picture(rng, form.side)
-                (source / folder / f"{number:06}.{form.extension}").write_bytes(encode(pixels, form))
+                (source / folder / f"{number:06}.{form.extension}").write_bytes(encode(picture(), form))
         shard(name, str(source / "set"), open_store(str(out)), exposure=str(source / "exposure"), form=form)
+        shutil.rmtree(source)
         return str(out)
 
 
@@ -105,3 +152,20 @@ def _picture(rng: np.random.Generator, side: int) -> np.ndarray:
     patches = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((side, side))
     grain = rng.integers(-6, 7, (side, side, 3))
     return np.clip(np.asarray(patches) + grain, 0, 255).astype(np.uint8)
+
+
+def _photograph(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
+    """(height, width, 3) uint8: as much structure at every scale as photographs have, and some 60 kB as JPEG."""
+    pixels, cells = np.full((height, width, 3), 118.0), 2
+    while cells < width:
+        shape = (cells * height // width + 1, cells)
+        grey, colour = rng.normal(size=(*shape, 1)), rng.normal(size=(*shape, 3))
+        octave = np.float32(np.clip(128 + 40 * (grey + 0.3 * colour), 0, 255)).astype(np.uint8)
+        scaled = Image.fromarray(octave).resize((width, height), Image.Resampling.BICUBIC)
+        pixels += (np.asarray(scaled, np.float64) - 128) * 2.5 / cells**0.6
+        cells *= 2
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def _jpegs(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))

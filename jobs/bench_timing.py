@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -65,6 +67,21 @@ def in_turn(bench: Bench, what: str, ours: Work, theirs: Work, *, aim: float, pa
     return Row(what, statistics.median(ratios), unit, bench.goal(aim), figures={
         "ours_images_per_s": statistics.median(rates[0]), "theirs_images_per_s": statistics.median(rates[1]),
         "lowest": min(ratios), "highest": max(ratios), "pairs": len(ratios)})
+
+
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """This thread, the threads and processes that it starts meanwhile, and torch, on one core."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise Skip("it is measured on one core, and this system binds no process to a core")
+    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    os.sched_setaffinity(0, {max(cores)})
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+        torch.set_num_threads(threads)
 
 
 def median_seconds(work: Callable[[], object], times: int) -> float:
