@@ -67,6 +67,7 @@ def planted(store, owner: Owner | None, attempt: int = 7) -> None:
                                    "token": "other", "since": 0.0, "renewed": 0.0}).encode())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("a", "b"), ("a", "a")])
 def test_two_at_once(sources, store, fast, names):
     wholes = {}

@@ -40,7 +40,7 @@ def test_every_sample_is_seen_equally_often(nominal, batch_size, lanes, window, 
 
 
 @given(exposure=SHARDS, lanes=st.integers(1, 8), window=st.integers(1, 50), limit=st.none() | st.integers(1, 60))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_exposure_is_drawn_without_replacement_within_a_lanes_pass(exposure, lanes, window, limit):
     this = order(16, lanes, 0, window, 1, (100,), exposure, probability=1.0, limit=limit)
     total = sum(exposure)
