@@ -60,7 +60,8 @@ def score_test(detector: Detector, store: Store, manifest: Manifest, world: Worl
         if world.is_main:
             paths += [sample.source for sample in samples]
         if number % world.size == world.rank:
-            images = torch.from_numpy(decode_samples(samples, manifest.form, store, shard))
+            images = torch.from_numpy(decode_samples(samples, manifest.form, store, shard,
+                                                     detector.preprocessing.centre))
             scores[ends[number] - shard.samples: ends[number]] = detector.objective.score(
                 detector.outputs(images)).cpu()
     scores = sum_over_ranks(scores, world, detector)

@@ -79,6 +79,7 @@ class Result(_Read):
     epochs: int
     seconds: float | None = None
     images_per_s: float | None = None
+    input_wait_share: float | None = None
     workers: int | None = None
     versions: dict[str, str] = {}
     protocol: str | None = None

@@ -142,6 +142,8 @@ def figures(facts: Facts) -> list[tuple[str, str]]:
             rows.append(("Threshold", f"{number(result.threshold.value, '.4g')} ({result.threshold.how})"))
         rows += [("Epochs", f"{result.epochs:,}"), ("Training time", f"{number(result.seconds, ',.1f')} s"),
                  ("Training rate", f"{number(result.images_per_s, ',.0f')} images/s")]
+        if result.input_wait_share is not None:
+            rows.append(("Waiting for input", f"{percent(result.input_wait_share)} of the training time"))
         if result.workers is not None:
             rows.append(("Workers", f"{result.workers:,}"))
     return rows

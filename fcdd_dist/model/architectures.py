@@ -77,6 +77,8 @@ def check_fit(experiment: Experiment) -> None:
     remedy = f"(stored form {form}): set network.name to another, or shard in another form"
     if wanted.channels != form.channels:
         raise BadInput(f"network {name} takes {wanted.channels} channels and the data have {form.channels} {remedy}")
+    if experiment.data.normalization == "imagenet" and form.channels != 3:
+        raise BadInput(f"data.normalization=imagenet is for colour, and the data are grey {remedy}")
     crop = experiment.augmentation.crop
     if form.fit == "short-side" and crop != "random":
         raise BadInput(f"images of mixed sizes (stored form {form}) need augmentation.crop=random, not {crop}: set it, "

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from ..experiment import Value
+
+# Of ImageNet's training images, as Soumith Chintala's fb.resnet.torch measured them and everybody has used since; the
+# published code of FCDD, too.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Preprocessing(Value):
@@ -17,13 +23,35 @@ class Preprocessing(Value):
     side: int  # pixels of the net's square input; stored images of another side are scaled to it
     shift: tuple[float, ...]
     scale: tuple[float, ...]
+    # What is looked at where no chance is wanted: the whole stored image, scaled to ``side``, or its central square of
+    # ``side`` pixels.
+    view: Literal["whole", "centre"] = "whole"
+
+    @model_serializer(mode="wrap")
+    def _as_before_there_was_a_choice(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the default view, so that records that don't need it stay what they were."""
+        fields = serialize(self)
+        if self.view == "whole":
+            fields.pop("view", None)
+        return fields
+
+    @property
+    def centre(self) -> int | None:
+        """The side of the central square that is looked at; None for the whole image."""
+        return self.side if self.view == "centre" else None
 
     @classmethod
     def measured(cls, normalization: str, side: int, *, mean: tuple[float, ...], std: tuple[float, ...],
-                 lcn_minimum: tuple[float, ...], lcn_maximum: tuple[float, ...]) -> Preprocessing:
-        """From the statistics of the nominal class. A channel that never varies is shifted and not scaled."""
-        if normalization == "mean-std":
-            shift, scale = mean, std
-        else:
+                 lcn_minimum: tuple[float, ...], lcn_maximum: tuple[float, ...],
+                 view: Literal["whole", "centre"] = "whole") -> Preprocessing:
+        """From the statistics of the nominal class. A channel that never varies is shifted and not scaled.
+
+        "imagenet" is "mean-std" with the constants of ImageNet, and takes nothing from the statistics.
+        """
+        if normalization == "lcn-minmax":
             shift, scale = lcn_minimum, tuple(high - low for low, high in zip(lcn_minimum, lcn_maximum, strict=True))
-        return cls(normalization=normalization, side=side, shift=shift, scale=tuple(s or 1.0 for s in scale))
+        else:
+            shift, scale = (IMAGENET_MEAN, IMAGENET_STD) if normalization == "imagenet" else (mean, std)
+            normalization = "mean-std"
+        return cls(normalization=normalization, side=side, shift=shift, scale=tuple(s or 1.0 for s in scale),
+                   view=view)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from ..data.images import central
 from .normalization import Preprocessing
 
 
@@ -36,5 +37,10 @@ def resize(x: torch.Tensor, side: int) -> torch.Tensor:
 
 
 def prepare(images: torch.Tensor, how: Preprocessing) -> torch.Tensor:
-    """``images``: (B, C, H, W) uint8 as stored -> (B, C, side, side) float32, without any chance, as at test time."""
+    """``images``: (B, C, H, W) uint8 as stored -> (B, C, side, side) float32, without any chance, as at test time.
+
+    Where the centre is looked at, images that have been cut to it are as good.
+    """
+    if how.centre is not None:
+        images = central(images, how.centre)
     return normalise(resize(images.to(torch.float32) / 255, how.side), how)

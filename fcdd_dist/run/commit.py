@@ -54,7 +54,7 @@ class Commits:
         self.detector, self.threads = detector, torch.get_num_threads()
         self._prepared, self._world, self._versions, self._say, self._on_step = prepared, world, versions, say, on_step
         self._job, self._run = prepared.job, open_store(prepared.job.run)
-        self._reference = _Reference(prepared)
+        self._reference = _Reference(prepared, detector.preprocessing.centre)
         self._upload = Background("upload")
         self._lookout: Lookout | None = None
         self._taken = self._wrote = time.monotonic()
@@ -144,10 +144,12 @@ class Commits:
             for buffer in self.detector.network.buffers():
                 dist.broadcast(buffer, 0)
 
-    def epoch_figures(self) -> dict[str, int]:
+    def epoch_figures(self, waited_s: float) -> dict[str, float]:
         now = counts()
         spent, self._counted = self.over_ranks(now - self._counted), now
-        return {"storage_requests": spent.requests, "storage_retries": spent.retries}
+        waited = sum_over_ranks(torch.tensor(waited_s, dtype=torch.float64), self._world, self.detector)
+        return {"input_wait_s": float(waited) / self._world.size,
+                "storage_requests": spent.requests, "storage_retries": spent.retries}
 
     def over_ranks(self, mine: Counts) -> Counts:
         """The sum of what each rank gives, on all of them. Collective."""
@@ -240,11 +242,11 @@ class Commits:
 class _Reference:
     """The hold-out and equally many exposure images; where nothing is held out, training images, for maps alone."""
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: Prepared, centre: int | None) -> None:
         self.held_out = prepared.has_holdout
         split = "holdout" if self.held_out else "train"
-        nominal = _first(prepared, "nominal", split, _REFERENCE)
-        exposure = _first(prepared, "exposure", split, len(nominal)) if prepared.exposure else nominal[:0]
+        nominal = _first(prepared, "nominal", split, _REFERENCE, centre)
+        exposure = _first(prepared, "exposure", split, len(nominal), centre) if prepared.exposure else nominal[:0]
         self.images = torch.from_numpy(np.concatenate([nominal, exposure]))
         self.labels = torch.cat([torch.zeros(len(nominal)), torch.ones(len(exposure))])
         which = "hold-out" if self.held_out else "training"
@@ -254,15 +256,16 @@ class _Reference:
             else "the data set has no hold-out images of this class")
 
 
-def _first(prepared: Prepared, which: str, split: str, limit: int) -> np.ndarray:
-    """The first ``limit`` stored images of a split, (n, C, side, side) uint8."""
+def _first(prepared: Prepared, which: str, split: str, limit: int, centre: int | None) -> np.ndarray:
+    """The first ``limit`` stored images of a split, or what is looked at of them, (n, C, side, side) uint8."""
     store = prepared.data_store if which == "nominal" else prepared.exposure_store
     form = prepared.experiment.data.form
     shards = prepared.shards(which, split)
     firsts = np.cumsum([0, *(shard.samples for shard in shards)])[:-1]
     wanted = [shard for shard, first in zip(shards, firsts, strict=True) if first < limit]
-    images, left = [np.empty((0, form.channels, form.side, form.side), np.uint8)], limit
+    side, left = form.side if centre is None else centre, limit
+    images = [np.empty((0, form.channels, side, side), np.uint8)]
     for shard, samples in zip(wanted, read_each(store, wanted), strict=True):
-        images.append(decode_samples(samples[:left], form, store, shard))
+        images.append(decode_samples(samples[:left], form, store, shard, centre))
         left -= shard.samples
     return np.concatenate(images)

@@ -110,7 +110,8 @@ def open_stream(prepared: Prepared, preprocessing: Preprocessing, world: World, 
     for which, store in (("nominal", prepared.data_store), ("exposure", prepared.exposure_store)):
         if shards[which]:
             opened[which] = open_pixels(store, shards[which], e.data.form, device, budget=budget, lanes=e.lanes,
-                                        window=e.data.window, threads=default_threads())
+                                        window=e.data.window, threads=default_threads(),
+                                        means=e.augmentation.crop == "random")
             budget -= opened[which].resident_bytes
     counts = {which: tuple(shard.samples for shard in found) for which, found in shards.items()}
     order = Order(batch_size=e.batch_size, lanes=e.lanes, seed=e.seed, window=e.data.window, repeats=e.data.repeats,
@@ -129,7 +130,8 @@ def measured_preprocessing(prepared: Prepared) -> Preprocessing:
     e = prepared.experiment
     return Preprocessing.measured(
         e.data.normalization, info(e.network.name).image_size, mean=first.mean, std=first.std,
-        lcn_minimum=first.lcn_minimum, lcn_maximum=first.lcn_maximum)
+        lcn_minimum=first.lcn_minimum, lcn_maximum=first.lcn_maximum,
+        view="centre" if e.augmentation.crop == "random" else "whole")
 
 
 def _finish(prepared: Prepared, world: World, commits: Commits, state: State, seconds: float,
@@ -145,7 +147,7 @@ def _finish(prepared: Prepared, world: World, commits: Commits, state: State, se
     if not world.is_main:
         return result
     samples = {which: sum(part.samples for part in prepared.parts("nominal", which)) for which in ("train", "holdout")}
-    per_epoch = [line["seconds"] for line in state.history]
+    seconds_trained, waited = (sum(line.get(key, 0.0) for line in state.history) for key in ("seconds", "input_wait_s"))
     result = {
         "schema_version": 1, **result,
         "threshold": detector.threshold.model_dump(),
@@ -153,8 +155,9 @@ def _finish(prepared: Prepared, world: World, commits: Commits, state: State, se
                    "test_nominal": int((scores.labels == 0).sum()), "test_anomalous": int((scores.labels == 1).sum())},
         "recipe": e.data.recipe, "nominal": e.data.nominal, "class_name": prepared.class_name, "seed": e.seed,
         "protocol": "holdout" if e.data.train_on == "train" else "paper",
-        "seconds": sum(per_epoch), "seconds_of_this_attempt": seconds,
-        "images_per_s": sum(line["images_per_s"] * line["seconds"] for line in state.history) / sum(per_epoch),
+        "seconds": seconds_trained, "seconds_of_this_attempt": seconds,
+        "images_per_s": sum(line["images_per_s"] * line["seconds"] for line in state.history) / seconds_trained,
+        "input_wait_s": waited, "input_wait_share": waited / seconds_trained,
         "workers": world.size, "threads": commits.threads, "versions": versions(),
     }
     commits.check_lease()

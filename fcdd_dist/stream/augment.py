@@ -26,16 +26,19 @@ def parameters(batch_size: int, seed: int, step: int) -> np.ndarray:
     return chance.uniforms(batch_size * _COLUMNS, seed, "augment", step).reshape(batch_size, _COLUMNS)
 
 
-def augment(images: torch.Tensor, how: Augmentation, draws: np.ndarray, side: int, noise: torch.Tensor | None
-            ) -> torch.Tensor:
+def augment(images: torch.Tensor, how: Augmentation, draws: np.ndarray, side: int, noise: torch.Tensor | None,
+            means: torch.Tensor | None = None) -> torch.Tensor:
     """``images``: (n, C, H, W) uint8 -> (n, C, side, side) float32 in [0, 1], but for noise that is not clamped.
 
-    ``draws``: (n, 16) uniforms of these samples; ``noise``: (n, C, side, side) standard normal, or None.
+    ``draws``: (n, 16) uniforms of these samples; ``noise``: (n, C, side, side) standard normal, or None. Where ``how``
+    crops at random the images are the windows already, mirrored and all (see ``windows``), and ``means``, (n, C), the
+    mean colours of what they were cut from.
     """
     x = images.to(torch.float32) / 255
     if how.jitter:
-        x = _jitter(x, how.jitter, draws)
-    x = _crop_and_flip(x, how, draws, side)
+        x = _jitter(x, how.jitter, draws, x.mean(dim=(2, 3)) if means is None else means)
+    if how.crop != "random":
+        x = _crop_and_flip(x, how, draws, side)
     if how.noise is not None and noise is not None:
         x = _add_noise(x, how.noise, draws, noise)
     return x
@@ -53,13 +56,15 @@ def dense_noise(shape: tuple[int, int, int], batch_size: int, lanes: int, owned:
     return torch.cat(parts)
 
 
-def _jitter(x: torch.Tensor, presets: tuple[tuple[float, ...], ...], draws: np.ndarray) -> torch.Tensor:
+def _jitter(x: torch.Tensor, presets: tuple[tuple[float, ...], ...], draws: np.ndarray, mean: torch.Tensor
+            ) -> torch.Tensor:
     """Brightness, contrast, saturation and hue in random order, as one affine map of colours an image.
 
-    Each of the four is affine in the colour: contrast moves colours towards the mean grey of the image, whose value
-    after the maps before it is known from the image's mean colour. The deviation from torchvision's jitter: values
-    are clamped once at the end and not rounded to 8 bits between, and hue is a rotation about the grey axis of RGB,
-    where torchvision turns along the hexagon of HSV (the same for thirds of a turn).
+    ``mean``: (n, C), their mean colours, or those of what they were cut from. Each of the four is affine in the colour:
+    contrast moves colours towards the mean grey of the image, whose value after the maps before it follows from its
+    mean colour. The deviation from torchvision's jitter: values are clamped once at the end and not rounded to 8 bits
+    between, and hue is a rotation about the grey axis of RGB, where torchvision turns along the hexagon of HSV (the
+    same for thirds of a turn).
     """
     channels = x.shape[1]
     chosen = np.asarray(presets)[(draws[:, 4] * len(presets)).astype(int)]  # (n, 4) strengths
@@ -79,7 +84,6 @@ def _jitter(x: torch.Tensor, presets: tuple[tuple[float, ...], ...], draws: np.n
     of = torch.from_numpy
     linear_t, towards_grey = of(linear).to(x), of(1 - contrast).to(x)
     order_t, everyone = of(order).to(x.device), torch.arange(n, device=x.device)
-    mean = x.mean(dim=(2, 3))  # (n, C)
     weights = x.new_tensor(luma)
     total = torch.eye(channels, device=x.device).expand(n, channels, channels)
     offset = x.new_zeros(n, channels)

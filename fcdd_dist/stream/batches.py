@@ -17,6 +17,7 @@ from ..model.preprocessing import normalise
 from ..world import World, rows
 from .augment import augment, dense_noise, parameters
 from .pixels import Pixels
+from .windows import Views, Windows
 
 
 class Batch(NamedTuple):
@@ -24,6 +25,14 @@ class Batch(NamedTuple):
 
     images: torch.Tensor  # (n, C, H, W) float32, normalised
     labels: torch.Tensor  # (n,) float32: 1 = anomalous
+
+
+class _Step(NamedTuple):
+    """What is asked for in a step."""
+
+    cursor: Cursor
+    rows: LaneRows
+    draws: np.ndarray  # (n, 16): uniforms of these rows
 
 
 class Stream:
@@ -38,45 +47,69 @@ class Stream:
                            rows(experiment.batch_size, experiment.lanes, self._lanes[-1])[1])
         self.steps_per_epoch = order.steps_per_epoch
 
+    @property
+    def waited_s(self) -> float:
+        """Seconds that whoever walks over the batches has waited, so far, for pixels that were not decoded yet."""
+        return sum(pixels.waited_s for pixels in (self._nominal, self._exposure) if pixels is not None)
+
     def batches(self, start: Cursor, epochs: int) -> Iterator[tuple[Cursor, Batch]]:
         """Every step from ``start`` to the end of ``epochs`` epochs."""
-        for cursor, exposed, images in self._raw(start, epochs):
-            yield cursor, self._finish(cursor, exposed, images)
+        for step, views in self._raw(start, epochs):
+            yield step.cursor, self._finish(step, views)
 
-    def _cursors(self, start: Cursor, epochs: int) -> Iterator[Cursor]:
+    def _steps(self, start: Cursor, epochs: int) -> Iterator[_Step]:
+        e = self._experiment
         for epoch in range(start.epoch, epochs):
             for step in range(start.step if epoch == start.epoch else 0, self.steps_per_epoch):
-                yield Cursor(epoch, step)
+                cursor = Cursor(epoch, step)
+                yield _Step(cursor, _join([self._order.rows(cursor, lane) for lane in self._lanes]),
+                            parameters(e.batch_size, e.seed, self._count(cursor))[self._rows])
 
-    def _raw(self, start: Cursor, epochs: int) -> Iterator[tuple[Cursor, np.ndarray, torch.Tensor]]:
-        plan = ((cursor, _join([self._order.rows(cursor, lane) for lane in self._lanes]))
-                for cursor in self._cursors(start, epochs))
-        plan, ahead_nominal, ahead_exposure = tee(plan, 3)
+    def _count(self, cursor: Cursor) -> int:
+        """Of a step, over the whole training."""
+        return cursor.epoch * self.steps_per_epoch + cursor.step
+
+    def _raw(self, start: Cursor, epochs: int) -> Iterator[tuple[_Step, Views]]:
+        plan, ahead_nominal, ahead_exposure = tee(self._steps(start, epochs), 3)
         with ExitStack() as walks:  # an error of one ends the threads of both
 
-            def walk(pixels: Pixels, requests: Iterator[np.ndarray]) -> Iterator[torch.Tensor]:
-                return walks.enter_context(closing(pixels.walk(requests)))
+            def walk(pixels: Pixels, steps: Iterator[_Step], exposed: bool) -> Iterator[Views]:
+                return walks.enter_context(closing(self._views(pixels, steps, exposed)))
 
-            nominal = walk(self._nominal, (part.ids[~part.exposed] for _, part in ahead_nominal))
-            exposure = None if self._exposure is None else walk(
-                self._exposure, (part.ids[part.exposed] for _, part in ahead_exposure))
-            for cursor, part in plan:
-                images = next(nominal)
+            nominal = walk(self._nominal, ahead_nominal, False)
+            exposure = None if self._exposure is None else walk(self._exposure, ahead_exposure, True)
+            for step in plan:
+                views = next(nominal)
                 if exposure is not None:
                     # Places of both kinds in one permutation, made on the host: the device is not waited for.
-                    places = np.argsort(np.concatenate([np.flatnonzero(~part.exposed), np.flatnonzero(part.exposed)]))
-                    images = torch.cat([images, next(exposure)])[torch.from_numpy(places).to(self._device)]
-                yield cursor, part.exposed, images
+                    exposed = step.rows.exposed
+                    places = np.argsort(np.concatenate([np.flatnonzero(~exposed), np.flatnonzero(exposed)]))
+                    places = torch.from_numpy(places).to(self._device)
+                    views = Views(*(None if ours is None else torch.cat([ours, theirs])[places]
+                                    for ours, theirs in zip(views, next(exposure), strict=True)))
+                yield step, views
 
-    def _finish(self, cursor: Cursor, exposed: np.ndarray, images: torch.Tensor) -> Batch:
-        e, step = self._experiment, cursor.epoch * self.steps_per_epoch + cursor.step
-        draws = parameters(e.batch_size, e.seed, step)[self._rows]
+    def _views(self, pixels: Pixels, steps: Iterator[_Step], exposed: bool) -> Iterator[Views]:
+        """Those samples of each step that are exposed, or are not."""
+        how, side = self._experiment.augmentation, self._preprocessing.side
+        ours = ((step, step.rows.exposed == exposed) for step in steps)
+        if how.crop == "random":
+            asked = ((step.rows.ids[mine], Windows.drawn(step.draws[mine], how.flip, side)) for step, mine in ours)
+            with closing(pixels.views(asked)) as served:
+                yield from served
+        else:
+            with closing(pixels.walk(step.rows.ids[mine] for step, mine in ours)) as served:
+                for images in served:
+                    yield Views(images, None)
+
+    def _finish(self, step: _Step, views: Views) -> Batch:
+        e, side = self._experiment, self._preprocessing.side
         noise = None
         if e.augmentation.noise is not None:
-            shape = (images.shape[1], self._preprocessing.side, self._preprocessing.side)
-            noise = dense_noise(shape, e.batch_size, e.lanes, self._lanes, e.seed, step, self._device)
-        x = augment(images, e.augmentation, draws, self._preprocessing.side, noise)
-        labels = torch.from_numpy(exposed.astype(np.float32)).to(self._device)
+            noise = dense_noise((views.images.shape[1], side, side), e.batch_size, e.lanes, self._lanes, e.seed,
+                                self._count(step.cursor), self._device)
+        x = augment(views.images, e.augmentation, step.draws, side, noise, views.means)
+        labels = torch.from_numpy(step.rows.exposed.astype(np.float32)).to(self._device)
         return Batch(normalise(x, self._preprocessing), labels)
 
 

@@ -31,7 +31,7 @@ def write_tensorboard(run: Store, history: Sequence[dict], began: float) -> None
         values = [Summary.Value(tag=tag, simple_value=line[name]) for tag, name in (
             ("loss/all", "loss"), ("loss/nominal", "loss_nominal"), ("loss/anomalous", "loss_anomalous"),
             ("loss/holdout", "holdout_loss"), ("learning_rate", "lr"), ("images_per_second", "images_per_s"),
-            ("storage/retries", "storage_retries"),  # which lines of earlier versions don't have
+            ("input_wait_seconds", "input_wait_s"), ("storage/retries", "storage_retries"),  # not of earlier versions
         ) if line.get(name) is not None]
         event = Event(wall_time=when, step=line["epoch"], summary=Summary(value=values))
         writer.write(event.SerializeToString())

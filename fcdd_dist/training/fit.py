@@ -60,8 +60,11 @@ class Watcher(Protocol):
         """The mean loss of the hold-out at the end of an epoch, equal on all ranks; None where there is none."""
         ...
 
-    def epoch_figures(self) -> dict[str, float]:
-        """What else is to stand in the line of the epoch that ends, equal on all ranks."""
+    def epoch_figures(self, waited_s: float) -> dict[str, float]:
+        """What else is to stand in the line of the epoch that ends, equal on all ranks.
+
+        ``waited_s``: seconds in which this rank has waited in it for pixels that were not decoded yet.
+        """
         ...
 
     def after_step(self, state: State) -> None:
@@ -83,7 +86,7 @@ def fit(experiment: Experiment, world: World, stream: Stream, state: State, watc
     state.sums = state.sums.to(device)
     state.network.train()
     look_every = 1 if device.type == "cpu" else _LOOK_EVERY
-    clock, epoch_steps = time.perf_counter(), 0
+    clock, waited_s, epoch_steps = time.perf_counter(), stream.waited_s, 0
     lr = set_learning_rate(state.optimizer, experiment, state.cursor.epoch)
     for cursor, batch in _closing(stream.batches(state.cursor, experiment.epochs)):
         step(batch, world.is_main and watcher.wants_stop())
@@ -96,11 +99,11 @@ def fit(experiment: Experiment, world: World, stream: Stream, state: State, watc
             seconds = time.perf_counter() - clock
             line |= {"holdout_loss": _finite(watcher.holdout_loss(), "hold-out loss", cursor.epoch, lr), "lr": lr,
                      "seconds": seconds, "images_per_s": epoch_steps * experiment.batch_size / seconds,
-                     **watcher.epoch_figures()}
+                     **watcher.epoch_figures(stream.waited_s - waited_s)}
             state.history.append(line)
             state.sums.zero_()
             watcher.after_epoch(state)
-            clock, epoch_steps = time.perf_counter(), 0
+            clock, waited_s, epoch_steps = time.perf_counter(), stream.waited_s, 0
             lr = set_learning_rate(state.optimizer, experiment, state.cursor.epoch)
         watcher.after_step(state)
         count = cursor.epoch * stream.steps_per_epoch + cursor.step + 1  # the same on every rank, whoever was resumed

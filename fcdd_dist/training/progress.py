@@ -15,10 +15,12 @@ from typing import TextIO
 
 from ..errors import NotFound
 from ..storage import Store
+from ..words import duration
 from .curves import METRICS
 
 _CLEAR = "\r\x1b[2K"
 _RECENT = 10  # epochs that the remaining time is reckoned by
+_WAITS = 0.05  # of an epoch's time: what waits less for its input need not be told
 
 
 class Console:
@@ -119,14 +121,8 @@ def epoch_line(line: dict, epochs: int, left: float | None = None) -> str:
     """A line of ``metrics.jsonl`` for a person, the least important last; ``left``: seconds to go."""
     parts = (("nominal", "loss_nominal"), ("anomalous", "loss_anomalous"))
     losses = ", ".join(f"{name} {line[key]:.3g}" for name, key in parts if line.get(key) is not None)
+    waits = line.get("input_wait_s", 0.0) / line["seconds"] if line.get("seconds") else 0.0
     shown = [f"epoch {line['epoch']}/{epochs}", f"eta {duration(left)}" if left else "",
-             f"loss {line['loss']:.3g}" + (f" ({losses})" if losses else ""), f"{line['images_per_s']:,.0f} images/s"]
+             f"loss {line['loss']:.3g}" + (f" ({losses})" if losses else ""), f"{line['images_per_s']:,.0f} images/s",
+             f"waits {waits:.0%} for input".replace("%", " %") if waits > _WAITS else ""]
     return "  ".join(part for part in shown if part)
-
-
-def duration(seconds: float) -> str:
-    """``42 s``, ``3:07 min`` or ``2:05 h``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60}:{whole % 60:02} min" if whole < 3600 else f"{whole // 3600}:{whole % 3600 // 60:02} h"

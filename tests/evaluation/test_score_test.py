@@ -30,7 +30,8 @@ def manifest(store):
 
 def score(store, manifest, world):
     detector = SimpleNamespace(
-        experiment=SimpleNamespace(data=SimpleNamespace(nominal="b")), outputs=lambda images: images.float(),
+        experiment=SimpleNamespace(data=SimpleNamespace(nominal="b")), preprocessing=SimpleNamespace(centre=None),
+        outputs=lambda images: images.float(),
         objective=SimpleNamespace(score=lambda outputs: outputs.mean((1, 2, 3))))
     return evaluate.score_test(detector, store, manifest, world)
 

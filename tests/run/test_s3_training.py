@@ -22,7 +22,7 @@ from tests.support.proxy import Rule
 
 pytestmark = [pytest.mark.s3, pytest.mark.slow]
 EPOCHS = 3
-WEATHER = {"seconds", "images_per_s", "storage_requests", "storage_retries"}
+WEATHER = {"seconds", "images_per_s", "input_wait_s", "storage_requests", "storage_retries"}
 
 
 @pytest.fixture(autouse=True)
