@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fcdd_dist"
 
 FLOORS = [  # rooms on one floor do not see each other
-    {"errors", "chance", "world", "threads", "experiment"},
+    {"errors", "chance", "world", "threads", "words", "experiment"},
     {"recipes", "published", "storage"},
     {"data"},
     {"model"},

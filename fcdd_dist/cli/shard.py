@@ -3,14 +3,19 @@
 Reads what you have (idx files, class folders, CIFAR batches, ...), does once what need not be done in every epoch, and
 writes webdataset shards with a manifest that vouches for every byte. Images that can't be read are left out and named.
 
-RECIPE is a data set we know (digits, fmnist, cifar10), or folder for your own images. Outlier exposure, the other
-images that the objective needs, comes from --exposure and goes into OUT/exposure; `shard exposure` writes an exposure
-set by itself, to be shared by many data sets of one recipe.
+RECIPE is a data set we know (digits, fmnist, cifar10, imagenet30), or folder for your own images. Outlier exposure,
+the other images that the objective needs, comes from --exposure and goes into OUT/exposure; `shard exposure` writes an
+exposure set by itself, to be shared by many data sets of one recipe.
+
+Killed anywhere, the same command goes on from what is finished, and ends with the same bytes, on any number of workers.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from ..errors import BadInput
@@ -23,12 +28,14 @@ examples:
   fcdd-dist shard cifar10 --source cifar-10-batches-py --exposure cifar100 --download --out data/cifar10
   fcdd-dist shard folder --source screws --exposure ~/Pictures --form jpeg95-240-rgb --out data/screws
   fcdd-dist shard folder --source screws --exposure ~/Pictures --out s3://team/data/screws
+  fcdd-dist shard imagenet30 --source ILSVRC2012 --exposure fall11_whole.tar --workers 16 --out s3://team/data/imagenet30
   fcdd-dist shard exposure --like fmnist --source other-images --out data/exposure
 """
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="digits, fmnist, cifar10 or folder; or exposure, with --like")
+    parser.add_argument("recipe", metavar="RECIPE",
+                        help="digits, fmnist, cifar10, imagenet30 or folder; or exposure, with --like")
     parser.add_argument("--source", metavar="PATH",
                         help="the images as you have them, on this machine (digits need none)")
     parser.add_argument("--exposure", metavar="PATH",
@@ -37,13 +44,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="URL", required=True,
                         help="where the data set goes, a folder or s3://bucket/prefix; must hold none yet")
     parser.add_argument("--classes", metavar="all|A,B", type=names, default=None,
-                        help="only these classes (default: all that the source has)")
-    parser.add_argument("--exclude", metavar="A,B|FILE", default=None,
-                        help="classes to leave out of the exposure: names, or a file with a name a line")
+                        help="only these classes (default: the recipe's that are there; of a folder all)")
+    parser.add_argument("--exclude", metavar="LIST|A,B|FILE", default=None,
+                        help="classes to leave out of the exposure: names, a file with a name a line, or one of the "
+                             "lists imagenet1k (the default of imagenet30), benchmark30 and none")
     parser.add_argument("--form", metavar="FORM", default=None,
-                        help="how images are stored, such as png-32-rgb or jpeg95-240-rgb (default: the recipe's)")
+                        help="how images are stored: square-SIDE (the whole image scaled), short-side-SIDE (its aspect "
+                             "kept), or all of it, such as png-32-rgb or jpeg95-240-rgb (default: the recipe's)")
     parser.add_argument("--allow-bad", metavar="N", type=whole(0), default=None,
                         help="images of a split that may be unreadable (default: 0.1 %%, at least 3)")
+    parser.add_argument("--workers", metavar="N", type=whole(1), default=None,
+                        help="Ray tasks at once (default: none, this process does it; on a cluster all of its CPUs)")
+    parser.add_argument("--address", metavar="ADDRESS", default=None,
+                        help="of a Ray cluster (default: RAY_ADDRESS, or with --workers a private Ray on this machine)")
     parser.add_argument("--download", action="store_true",
                         help="let torchvision download what --source or --exposure lacks")
     add_json(parser)
@@ -62,18 +75,21 @@ def run(options: argparse.Namespace) -> int:
     _check(options, exposure_only)
     like = recipe(options.like if exposure_only else options.recipe).name
     console = Console()
-    settings = {"form": Form.parse(options.form) if options.form else None, "exclude": _excluded(options.exclude),
+    base = recipe(like).form
+    settings = {"form": Form.parse(options.form, base) if options.form else None, "exclude": _excluded(options.exclude),
                 "allow_bad": options.allow_bad, "download": options.download, "progress": console.live}
     source, exposure = (path and str(on_this_machine(place(path))) for path in (options.source, options.exposure))
     out = open_store(place(options.out))
     if not exists(out, MANIFEST):
         probe(out)
     try:
-        if exposure_only:
-            manifest = shard_exposure(like, source, out, **settings)
-        else:
-            classes = None if options.classes in (None, ("all",)) else options.classes
-            manifest = shard(like, source, out, exposure=exposure, classes=classes, **settings)
+        with _runner(options, console) as runner:
+            if runner is not None:
+                settings["runner"] = runner
+            if exposure_only:
+                manifest = shard_exposure(like, source, out, **settings)
+            else:
+                manifest = shard(like, source, out, exposure=exposure, classes=options.classes, **settings)
     finally:
         console.close()
     outliers = load_manifest(out.at(EXPOSURE)) if not exposure_only and exists(out.at(EXPOSURE), MANIFEST) else None
@@ -106,11 +122,26 @@ def _check(options: argparse.Namespace, exposure_only: bool) -> None:
         raise BadInput("--like goes with `shard exposure`")
 
 
-def _excluded(text: str | None) -> tuple[str, ...]:
+def _runner(options: argparse.Namespace, say: Callable[[str], None]) -> AbstractContextManager:
+    """Of Ray tasks where workers or a cluster are asked for; None where this process does it all."""
+    if options.workers is None and not options.address and not os.environ.get("RAY_ADDRESS"):
+        return nullcontext()
+    from ..cluster.local import refuse_early
+    from ..cluster.placement import Placement
+    from ..cluster.shard import RayTasks
+
+    refuse_early(Placement(cpus=1), options.address)
+    return RayTasks(options.workers, options.address, say)
+
+
+def _excluded(text: str | None) -> tuple[str, ...] | None:
     if text is None:
+        return None
+    if text == "none":
         return ()
     if "," not in text and (path := Path(text).expanduser()).is_file():
-        text = ",".join(path.read_text(errors="replace").splitlines())
+        lines = path.read_text(errors="replace").splitlines()
+        text = ",".join(line for line in lines if not line.startswith("#"))
     try:
         return names(text)
     except argparse.ArgumentTypeError as error:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import BadInput, NotFound
 from ..storage import CachedStore, open_store
-from ..training.progress import duration
+from ..words import duration
 from ..world import World
 from .options import add_cache, add_json, cache_of, figures, place, share, show, whole
 

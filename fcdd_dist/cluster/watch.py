@@ -19,7 +19,8 @@ from ..run import STOP, Prepared
 from ..run.background import Background
 from ..storage import Store
 from ..storage.lease import Lease
-from ..training.progress import Follower, duration
+from ..training.progress import Follower
+from ..words import duration
 from .board import Board, follow
 from .signals import Signals
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import io
 import json
 import re
@@ -20,7 +19,7 @@ import pytest
 
 from fcdd_dist.data.manifest import MANIFEST, load_manifest
 from fcdd_dist.data.shards import claim as claims
-from fcdd_dist.data.shards.claim import AT_ONCE, Claim
+from fcdd_dist.data.shards.uploads import AT_ONCE, Uploads
 from fcdd_dist.data.shards.write import shard
 from fcdd_dist.errors import BadInput, Conflict, Fault
 from fcdd_dist.experiment import Form
@@ -116,9 +115,8 @@ from fcdd_dist.data.shards.write import shard
 from fcdd_dist.experiment import Form
 from fcdd_dist.storage import FolderStore
 def say(line):
-    if line.startswith("train/good"):
+    if " images" in line:
         print("there", flush=True)
-    if line.startswith("test/"):
         time.sleep(100)
 shard("folder", {str(sources / "a")!r}, FolderStore({str(tmp_path / "data")!r}), exposure={str(sources / "outliers")!r},
       form=Form.parse("png-16-rgb"), progress=say)"""
@@ -130,11 +128,23 @@ shard("folder", {str(sources / "a")!r}, FolderStore({str(tmp_path / "data")!r}),
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert LEASE in contents(store)
-    store.write("train/good/000007.tar", store.read("train/good/000000.tar"))  # the next one will not have it
     store.write("train/good/mine.txt", b"somebody's")
-    write(sources, "b", store)
-    write(sources, "b", whole)
+    with pytest.raises(Conflict, match="the beginning of another sharding"):
+        write(sources, "b", store)
+    write(sources, "a", store)
+    write(sources, "a", whole)
     assert contents(store) == contents(whole) | {"train/good/mine.txt": b"somebody's"}
+
+
+def test_shards_of_a_beginning_without_a_plan_are_cleared_away(sources, store):
+    """As an earlier version left them."""
+    write(sources, "a", whole := MemoryStore())
+    for key in ("train/good/000000.tar", "exposure/train/exposure/000000.tar"):
+        store.write(key, whole.read(key))
+        store.write(key.replace("000000", "000007"), whole.read(key))
+    write(sources, "b", store)
+    write(sources, "b", other := MemoryStore())
+    assert contents(store) == contents(other)
 
 
 class Meddled(MemoryStore):
@@ -157,7 +167,7 @@ def test_a_writer_that_was_held_up_does_no_harm(sources):
 
     with pytest.raises(Conflict, match="another process has written to memory: meanwhile"):
         shard("folder", str(sources / "a"), store, exposure=str(sources / "outliers"), form=FORM,
-              progress=lambda line: taken_over(line) if line.startswith("test/") else None)
+              progress=lambda line: taken_over(line) if line.endswith(" images") else None)
     assert MANIFEST not in contents(store)
     assert json.loads(store.read(LEASE))["token"] == "other"
 
@@ -221,15 +231,13 @@ def test_our_shards_are_known_by_their_headers(sources, fill_folder):
 
 
 def test_nothing_is_ever_written_over(store):
-    said = []
-    with Claim(store, said.append) as claim:
-        store.write("train/x/000000.tar", b"of the other")
-        claim.put("train/x/000000.tar", b"ours", hashlib.sha256(b"ours").hexdigest())
-        with pytest.raises(Conflict, match="another process has written"):
-            claim.commit(None)
+    store.write("train/x/000000.tar", b"of the other")
+    with pytest.raises(Conflict, match=r"another process has written .*train/x/000000\.tar meanwhile, with other"):
+        with Uploads(store) as uploads:
+            uploads.put("train/x/000000.tar", b"ours")
     assert store.read("train/x/000000.tar") == b"of the other"
-    assert list(contents(store)) == ["train/x/000000.tar"]
-    assert said == []
+    with Uploads(store) as uploads:
+        uploads.put("train/x/000000.tar", b"of the other")  # the same again, by one that was killed before
 
 
 class Slow(MemoryStore):
@@ -254,26 +262,25 @@ class Slow(MemoryStore):
         return super().create(key, data)
 
 
-def put(claim, count):
+def put(uploads, count):
     for number in range(count):
-        data = b"%d" % number
-        claim.put(f"train/x/{number:06}.tar", data, hashlib.sha256(data).hexdigest())
+        uploads.put(f"train/x/{number:06}.tar", b"%d" % number)
 
 
 def test_a_few_are_on_their_way_at_once():
     store = Slow()
-    with Claim(store, print) as claim:
-        put(claim, 20)
+    with Uploads(store) as uploads:
+        put(uploads, 20)
     assert store.most == AT_ONCE
+    assert len(contents(store)) == 20
 
 
 def test_errors_come_in_order_and_nothing_after_them():
     store = Slow(failing=(5, 6))
-    with Claim(store, print) as claim, pytest.raises(Fault, match="shard 5 broke"):
-        put(claim, 20)
+    with pytest.raises(Fault, match="shard 5 broke"), Uploads(store) as uploads:
+        put(uploads, 20)
     assert max(contents(store)) <= "train/x/000009.tar"
     before = contents(store)
-    assert LEASE not in before
     time.sleep(0.1)
     assert contents(store) == before
     assert store.now == 0

@@ -5,23 +5,25 @@ from __future__ import annotations
 import hashlib
 import io
 
+from ...errors import Fault
 from ..manifest import Part, Shard
-from .claim import Claim
 from .spool import Spooled
 from .statistics import Tally
+from .uploads import Uploads
 
 MAX_SAMPLES = 512
 MAX_BYTES = 8 << 20  # so that the shards that all lanes read at a time fit the memory of streaming
+NUMBERS = 10_000  # of shards that a bucket may have, so that they need not be known to number those of the next
 _TAR_BLOCK, _TAR_RECORD = 512, 10240
 
 
 class PartWriter:
-    """Writes the shards of one class of one split."""
+    """Writes the shards of one class of one split, or those of its parts whose turn is ``bucket``."""
 
-    def __init__(self, claim: Claim, folder: str, extension: str, pixels: int) -> None:
-        """``folder``: ``<split>/<class>``; ``pixels``: of an image, a channel."""
-        self._claim, self._folder, self._extension = claim, folder, extension
-        self._tally = Tally(pixels)
+    def __init__(self, uploads: Uploads, folder: str, extension: str, bucket: int | None = None) -> None:
+        """``folder``: ``<split>/<class>``. ``bucket``: None where nobody else writes shards there."""
+        self._uploads, self._folder, self._extension, self._bucket = uploads, folder, extension, bucket
+        self._tally = Tally()
         self._shards: list[Shard] = []
         self._begin()
 
@@ -52,10 +54,13 @@ class PartWriter:
     def _finish(self) -> None:
         self._tar.close()
         data = self._file.getvalue()
-        key = f"{self._folder}/{len(self._shards):06d}.tar"
-        sha256 = hashlib.sha256(data).hexdigest()
-        self._claim.put(key, data, sha256)
-        self._shards.append(Shard(key=key, samples=self._samples, bytes=len(data), sha256=sha256))
+        number = len(self._shards)
+        if self._bucket is not None and number >= NUMBERS:
+            raise Fault(f"{self._folder}: bucket {self._bucket} has more than {NUMBERS} shards")
+        key = f"{self._folder}/{(self._bucket or 0) * NUMBERS + number:06d}.tar"
+        self._uploads.put(key, data)
+        self._shards.append(Shard(key=key, samples=self._samples, bytes=len(data),
+                                  sha256=hashlib.sha256(data).hexdigest()))
 
 
 def _padded(size: int) -> int:
