@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from . import checkpoint
-from .data.images import plain, to_form
+from .data.images import central, plain, to_form
 from .errors import BadInput, Damaged
 from .experiment import Experiment
 from .model import networks
 from .model.architectures import check_fit
-from .model.heatmap_scale import HeatmapScale, heatmap_scale, normalise_heatmap
+from .model.heatmap_scale import HeatmapScale, heatmap_scale, looked_at, normalise_heatmap
 from .model.normalization import Preprocessing
 from .model.objectives import OBJECTIVES
 from .model.preprocessing import prepare
 from .model.receptive_field import output_side, receptive_field
 from .model.upsampling import sigma_for, upsample, upsampling_matrix
+from .model.view import into_image, seen
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -73,7 +73,11 @@ class Detector:
         return self.scores_and_maps(images, maps=False)[0]
 
     def maps(self, images: Sequence[np.ndarray | Image] | np.ndarray) -> list[np.ndarray]:
-        """The upsampled map of each image in its own pixel grid: (H, W) float32, >= 0, in units of the objective."""
+        """The upsampled map of each image in its own pixel grid: (H, W) float32, >= 0, in units of the objective.
+
+        NaN where the detector has never looked: one that was trained on random crops sees the centre of an image, see
+        ``seen``.
+        """
         return self.scores_and_maps(images)[1]
 
     def scores_and_maps(self, images: Sequence[np.ndarray | Image] | np.ndarray, *, maps: bool = True
@@ -91,13 +95,24 @@ class Detector:
 
     def outputs_of(self, images: Sequence[np.ndarray | Image]) -> torch.Tensor:
         """What the net gives for a few images as people have them: (n, 1, u, v) float32 on its device."""
-        forms = np.stack([to_form(_pil(image), self.experiment.data.form) for image in images])
-        return self.outputs(torch.from_numpy(forms).permute(0, 3, 1, 2))
+        centre = self.preprocessing.centre
+        forms = [to_form(_pil(image), self.experiment.data.form).transpose(2, 0, 1) for image in images]
+        return self.outputs(torch.from_numpy(np.stack(
+            forms if centre is None else [central(form, centre) for form in forms])))
+
+    def seen(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) of what the detector looks at in an image of ``size`` (width, height), in pixels.
+
+        Pixels that it sees in part are among them. All of the image, unless it was trained on random crops.
+        """
+        return seen(size, self.experiment.data.form, self.preprocessing)
 
     def map_in(self, output: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
-        """The upsampled map of one output (1, u, v) in an image's grid of ``size`` (width, height): (H, W) float32."""
-        map_ = self.upsampled(output[None]).cpu()
-        return F.interpolate(map_, size[::-1], mode="bilinear", align_corners=False)[0, 0].numpy()
+        """The upsampled map of one output (1, u, v) in an image's grid of ``size`` (width, height): (H, W) float32.
+
+        NaN where the detector has not looked.
+        """
+        return into_image(self.upsampled(output[None]).cpu(), size, self.experiment.data.form, self.preprocessing)
 
     @property
     def level_of_threshold(self) -> float:
@@ -109,7 +124,7 @@ class Detector:
         return self.threshold.value * float(rows.sum(1).mean() * columns.sum(1).mean())
 
     def explain(self, images: Sequence[np.ndarray | Image] | np.ndarray) -> list[np.ndarray]:
-        """The heatmap of each image in its own pixel grid: (H, W) float32 in [0, 1].
+        """The heatmap of each image in its own pixel grid: (H, W) float32 in [0, 1], NaN as in ``maps``.
 
         In the normalisation of the paper's Appendix A over the detector's reference images; 1 is anomalous. A
         detector without such a scale takes each map's own minimum and quantile, so that maps don't compare.
@@ -117,8 +132,8 @@ class Detector:
         return [self.normalise(map_) for map_ in self.maps(images)]
 
     def normalise(self, map_: np.ndarray) -> np.ndarray:
-        """A map in the scale of the detector, or in its own where the detector has none: float32 in [0, 1]."""
-        scale = self.heatmap_scale or heatmap_scale(map_, self.experiment.heatmap.eta, "the map itself")
+        """A map in the scale of the detector, or in its own where the detector has none: float32 in [0, 1] or NaN."""
+        scale = self.heatmap_scale or heatmap_scale(looked_at(map_), self.experiment.heatmap.eta, "the map itself")
         return normalise_heatmap(map_, scale)
 
     def flagged(self, scores: np.ndarray) -> np.ndarray | None:
@@ -129,6 +144,7 @@ class Detector:
     def outputs(self, stored: torch.Tensor) -> torch.Tensor:
         """What the net gives for stored pixels (n, C, side, side) uint8: (n, 1, u, v) float32 on its device.
 
+        Where it looks at their centre, what has been cut to it is as good.
         In float32 whatever the training's precision, evaluation mode, fixed chunks.
         """
         device = next(self.network.parameters()).device

@@ -19,7 +19,7 @@ from ..data.images import BadImage
 from ..data.sources.folders import printable
 from ..detector import Detector
 from ..errors import BadInput, Conflict
-from ..model.heatmap_scale import HeatmapScale, heatmap_scale, normalise_heatmap
+from ..model.heatmap_scale import HeatmapScale, heatmap_scale, looked_at, normalise_heatmap
 from ..storage import Store, open_store
 from .evaluate import load_detector
 from .figures import check_colours, explanation
@@ -51,7 +51,8 @@ def explain(checkpoint: str, images: Sequence[str | Given], out: str, *, raw: bo
     """Writes ``scores.csv`` (path, score, label, picture) and a picture an image into ``out``, a folder or a URL.
 
     ``images``: files, folders (searched for images) and globs, on this machine or in object storage. ``raw`` writes
-    the upsampled map beside, as a .npy file of float32 in the image's own pixel grid. ``scale``: what is red, see
+    the upsampled map beside, as a .npy file of float32 in the image's own pixel grid, NaN where the detector has not
+    looked. ``scale``: what is red, see
     ``Scale``. Images that can't be read are named, and the others go on; returns how many they were. ``label`` is 1
     where the score is above the detector's threshold, and empty where it has none.
     Raises BadInput where nothing matches or ``out`` holds anything but an earlier explanation, which is replaced.
@@ -79,7 +80,7 @@ def explain(checkpoint: str, images: Sequence[str | Given], out: str, *, raw: bo
         verdict = "" if flagged is None else ", flagged" if flagged else ", not flagged"
         pixels = np.asarray(image) if image.mode == "RGB" else np.asarray(image)[:, :, None]
         map_ = detector.map_in(seen.output, image.size)
-        shown = common or heatmap_scale(map_, detector.experiment.heatmap.eta, "this map alone")
+        shown = common or heatmap_scale(looked_at(map_), detector.experiment.heatmap.eta, "this map alone")
         store.write(f"{seen.name}.png", explanation(
             pixels, normalise_heatmap(map_, shown), scale=shown, colormap=colour,
             caption=f"{printable(each.name)}: score {seen.score:.4g}{verdict}"))

@@ -25,7 +25,10 @@ OUTCOMES = {(1, True): ("found", "#0b7a4b"), (1, False): ("missed", "#c4232b"),
 
 @dataclass(frozen=True)
 class Cell:
-    """One image of a sheet: ``image`` uint8 (H, W, 1 or 3), ``heatmap`` (H, W) in [0, 1], and what is known of it."""
+    """One image of a sheet: ``image`` uint8 (H, W, 1 or 3), ``heatmap`` (H, W) in [0, 1], and what is known of it.
+
+    The heatmap is NaN around the rectangle that the detector looked at; there pictures are hatched.
+    """
 
     image: np.ndarray
     heatmap: np.ndarray
@@ -126,7 +129,7 @@ def sheet(cells: Sequence[Cell | Block], columns: int, title: str, subtitle: str
                 page.label(f"{cell.score:.4g}", x, height + 33, width)
                 page.label(word, x, height + 49, width, ink=ink, bold=True)
             page.skip(height + 62)
-    _legend(page, scale, colormap)
+    _legend(page, scale, colormap, [cell.heatmap for block in blocks for cell in block.cells])
     return page.png()
 
 
@@ -134,8 +137,9 @@ def explanation(image: np.ndarray, heatmap: np.ndarray, caption: str, *, scale: 
                 colormap: str = "jet") -> bytes:
     """A PNG of ``image``, its heatmap and the overlay side by side, ``caption`` above.
 
-    ``image`` uint8 (H, W, 1 or 3), ``heatmap`` (H, W) in [0, 1]. One pixel is one pixel; sides below 128 are enlarged
-    by a whole number, sides above 2048 reduced to it.
+    ``image`` uint8 (H, W, 1 or 3), ``heatmap`` (H, W) in [0, 1], NaN around the rectangle that was looked at, where the
+    picture is hatched. One pixel is one pixel; sides below 128 are enlarged by a whole number, sides above 2048 reduced
+    to it.
     """
     panels = _panels(image, heatmap, colormap, (192, 2048))
     height, width = panels[0].shape[:2]
@@ -147,7 +151,7 @@ def explanation(image: np.ndarray, heatmap: np.ndarray, caption: str, *, scale: 
         page.paste(panel, MARGIN + place * step, LINE, height, width)
         page.label(name, MARGIN + place * step, height + 17, step)
     page.skip(height + 30)
-    _legend(page, scale, colormap)
+    _legend(page, scale, colormap, [heatmap])
     return page.png()
 
 
@@ -169,11 +173,35 @@ def _panels(image: np.ndarray, heatmap: np.ndarray, colormap: str, sides: tuple[
     # Enlarged pixels of the image stay squares; the map, smooth by nature, is interpolated before it is coloured.
     shown = Image.fromarray(np.ascontiguousarray(_rgb(image))).resize(
         size, Image.Resampling.NEAREST if zoom >= 1 else Image.Resampling.BOX)
-    values = Image.fromarray(np.asarray(heatmap, dtype=np.float32)).resize(size, Image.Resampling.BILINEAR)
-    pixels, smooth = np.asarray(shown), np.clip(np.asarray(values), 0, 1)
-    return [pixels, colour(smooth, colormap), overlay(pixels, smooth, colormap)]
+    pixels, values = np.asarray(shown), np.asarray(heatmap, dtype=np.float32)
+    rows, columns = (_extent(~np.isnan(values), axis) for axis in (1, 0))
+    top, bottom, left, right = (min(round(place * side / whole), side) for place, side, whole in (
+        *((place, size[1], values.shape[0]) for place in rows), *((place, size[0], values.shape[1]) for place in columns)))
+    panels = [pixels, _hatched(np.full_like(pixels, 255)), _hatched(pixels)]
+    if bottom > top and right > left:
+        smooth = np.clip(np.asarray(Image.fromarray(values[slice(*rows), slice(*columns)]).resize(
+            (right - left, bottom - top), Image.Resampling.BILINEAR)), 0, 1)
+        inside = np.s_[top: bottom, left: right]
+        panels[1][inside], panels[2][inside] = colour(smooth, colormap), overlay(pixels[inside], smooth, colormap)
+    return panels
 
 
-def _legend(page: Page, scale: HeatmapScale | None, colormap: str) -> None:
+def _extent(seen: np.ndarray, axis: int) -> tuple[int, int]:
+    """The first place along the other axis where anything was looked at, and the one after the last; 0, 0 if none."""
+    places = np.flatnonzero(seen.any(axis))
+    return (int(places[0]), int(places[-1]) + 1) if places.size else (0, 0)
+
+
+def _hatched(picture: np.ndarray) -> np.ndarray:
+    """A pale and grey copy of ``picture``, uint8 (h, w, 3), with slanted lines over it."""
+    grey = picture @ np.array([0.299, 0.587, 0.114])
+    down, across = np.indices(grey.shape)
+    pale = np.where((down + across) % 8 < 2, 130, 190 + 0.25 * grey)
+    return np.repeat(np.rint(pale).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _legend(page: Page, scale: HeatmapScale | None, colormap: str, heatmaps: Sequence[np.ndarray]) -> None:
     one = f"the {scale.eta:g} quantile of {scale.reference}" if scale else "a quantile of reference maps"
     page.colour_bar(colour(np.tile(np.linspace(0, 1, 200), (12, 1)), colormap), f"0 = minimum, 1 = {one}")
+    if any(np.isnan(heatmap).any() for heatmap in heatmaps):
+        page.text("hatched = outside the centre, where the detector has not looked", 12, ink=MUTED)

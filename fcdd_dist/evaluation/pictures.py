@@ -8,7 +8,7 @@ from ..data.images import decode_stored
 from ..data.manifest import Manifest
 from ..data.shards.read import read_shard
 from ..detector import Detector
-from ..model.heatmap_scale import heatmap_scale, normalise_heatmap
+from ..model.heatmap_scale import heatmap_scale, looked_at, normalise_heatmap
 from ..storage import Store
 from .evaluate import Scores
 from .figures import SHEETS, Block, Cell, evenly_spaced, extremes, sheet
@@ -27,7 +27,8 @@ def write_heatmaps(run: Store, detector: Detector, store: Store, manifest: Manif
     maps = detector.maps(images)
     # As in the paper's figures of whole test sets, what is shown as 1 is set by the maps of the figure itself. Exposure
     # images, which set the detector's own scale, may be so anomalous that everything else is blue.
-    scale = heatmap_scale(np.stack(maps), detector.experiment.heatmap.eta, "the maps of this run's sheets")
+    scale = heatmap_scale(np.concatenate([looked_at(map_) for map_ in maps]), detector.experiment.heatmap.eta,
+                          "the maps of this run's sheets")
     flagged = detector.flagged(scores.scores)
     cells = {index: Cell(image, normalise_heatmap(map_, scale), manifest.class_name(scores.classes[index]),
                          float(scores.scores[index]), int(scores.labels[index]),
@@ -42,7 +43,7 @@ def write_heatmaps(run: Store, detector: Detector, store: Store, manifest: Manif
 
 
 def _images(wanted: list[int], store: Store, manifest: Manifest, scores: Scores) -> list[np.ndarray]:
-    """The stored images of some of the scores, by index: uint8 (side, side, channels) each."""
+    """The stored images of some of the scores, by index: uint8 (height, width, channels) each."""
     shards = {shard.key: shard for part in manifest.splits["test"].values() for shard in part.shards}
     stored = {}
     for key in sorted({scores.places[index][0] for index in wanted}):

@@ -168,6 +168,11 @@ def reading(facts: Facts) -> list[str]:
     network = build(name)
     field, side = receptive_field(network), info(name).image_size
     cells = output_side(network, side)
+    form, looks = facts.experiment.data.form, []
+    if facts.experiment.augmentation.crop == "random":
+        scaled = "images are scaled to" if form.fit == "square" else "the short sides of images are scaled to"
+        looks = [f"The network looks at the centre of an image: {scaled} {form.side} pixels, of which it sees the "
+                 f"central {side}. What is hatched it has not looked at, and the score knows nothing of it."]
     return [
         f"Red marks what raised the anomaly score, blue what looked nominal. The colours run from the minimum (0) to "
         f"the {eta:g} quantile (1) of reference maps; what is above is the same dark red. A colour is no probability.",
@@ -175,6 +180,7 @@ def reading(facts: Facts) -> list[str]:
         f"{side} by {side} pixels, and the next one begins {field.stride} pixels on: a red spot says that something "
         f"within about {field.size // 2} pixels of it is unusual. What is unusual only in a larger context goes "
         f"unseen, and cells at an edge also look at the padding beyond it.",
+        *looks,
         "The anomaly score is the mean of the map before it is enlarged to the image: a large, faintly unusual area "
         "can score as high as a small, glaring one.",
         "A heatmap shows where something looks unusual to this detector, not what it is nor whether it matters. Look "

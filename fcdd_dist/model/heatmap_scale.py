@@ -31,11 +31,16 @@ def heatmap_scale(maps: np.ndarray, eta: float, reference: str) -> HeatmapScale:
                         reference=reference)
 
 
+def looked_at(heatmap: np.ndarray) -> np.ndarray:
+    """The values of a map, (n,), without those where nobody has looked, which are NaN."""
+    return heatmap[~np.isnan(heatmap)]
+
+
 def normalise_heatmap(heatmap: np.ndarray, scale: HeatmapScale) -> np.ndarray:
-    """``heatmap`` on ``scale``, cut off at 0 and 1: float32 of the same shape.
+    """``heatmap`` on ``scale``, cut off at 0 and 1: float32 of the same shape; NaN stays NaN.
 
     Where the reference maps are all but constant their quantile is 0; then whatever is above the minimum is 1.
     """
     shifted = np.asarray(heatmap, dtype=np.float64) - scale.minimum
-    shown = np.clip(shifted / scale.quantile, 0, 1) if scale.quantile > 0 else shifted > 0
+    shown = np.clip(shifted / scale.quantile, 0, 1) if scale.quantile > 0 else np.where(np.isnan(shifted), np.nan, shifted > 0)
     return shown.astype(np.float32)
