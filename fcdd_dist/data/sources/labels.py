@@ -99,7 +99,8 @@ def _packed(place: Path) -> Labels | None:
                 if name in (_TRUTH, _META) and member.isreg() and member.size <= _MOST:
                     found[name] = kit.extractfile(member).read()
     except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError) as error:
-        raise BadInput(f"{path} can't be read: {getattr(error, 'strerror', None) or error}; get it again") from None
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0].rstrip(":")
+        raise BadInput(f"{path} can't be read: {reason}; get it again") from None
     if missing := [name for name in (_TRUTH, _META) if name not in found]:
         raise BadInput(f"{path} has no {' and no '.join(missing)}; get the devkit of tasks 1 and 2 again")
     return _devkit(found[_TRUTH], found[_META], str(path))
