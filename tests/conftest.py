@@ -82,6 +82,17 @@ def fill_folder(make_image: Callable[..., Image.Image]) -> Callable[..., None]:
     return fill
 
 
+@pytest.fixture(scope="session")
+def digits_data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """scikit-learn's digits as a data set, which nobody changes."""
+    from fcdd_dist.data.shards.write import shard
+    from fcdd_dist.storage import FolderStore
+
+    folder = tmp_path_factory.mktemp("digits")
+    shard("digits", None, FolderStore(folder))
+    return str(folder)
+
+
 @pytest.fixture(autouse=True)
 def no_end_of_the_process() -> Iterator[None]:
     """A command that was interrupted in this process has told all waiting to end; the process goes on."""

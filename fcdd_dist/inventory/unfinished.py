@@ -3,6 +3,7 @@
     <data>/unfinished/plan.json          written first and deleted last: what is sharded, and in which tasks
     <data>/unfinished/<task>.json        a task is done
     <data>/unfinished/spill/000012.bin   exposure images on their way into shards
+    <data>/unfinished/digests.bin        by which images are found that are nominal and exposure
 
 Only a plan makes them ours: others, too, have folders of this name.
 """
@@ -29,9 +30,10 @@ PLAN = f"{FOLDER}plan.json"
 GOES_ON = "run the same `fcdd-dist shard` command again: it goes on"
 _SCHEMA = 1
 _TASK = re.compile(r"(?:nominal|spill|gather)-[a-z0-9_-]+")
-_SPILL = re.compile(rf"{FOLDER}spill/\d{{6,}}\.bin")
+_BINARY = r"(?:spill/\d{6,}|digests)\.bin"
+_SPILL = re.compile(FOLDER + _BINARY)
 _CLAIM = re.compile(rf"(?:{EXPOSURE}/)?(?:{CLAIMS}\d{{6,}}\.json|{re.escape(LEASE)})")
-UNFINISHED = re.compile(rf"{FOLDER}(?:spill/\d{{6,}}\.bin|[a-z0-9_-]+\.json)")  # keys that its files may have
+UNFINISHED = re.compile(rf"{FOLDER}(?:{_BINARY}|[a-z0-9_-]+\.json)")  # keys that its files may have
 
 
 @dataclass(eq=False)

@@ -20,14 +20,9 @@ from fcdd_dist.storage import FolderStore
 TRAIN = ["train", "digits", "--data", "DATA", "--nominal", "3", "--storage", "RUNS"]
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """The bundled digits as a data set."""
-    from fcdd_dist.data.shards.write import shard
-
-    folder = tmp_path_factory.mktemp("cli") / "data"
-    shard("digits", None, FolderStore(folder))
-    return folder
+@pytest.fixture
+def data(digits_data):
+    return digits_data
 
 
 def error_of(capsys, *arguments: str) -> str:

@@ -25,15 +25,6 @@ from fcdd_dist.storage import FolderStore, MemoryStore, open_store
 FIXED, RANGE = Placement(2, 2), Placement(1, 8)
 
 
-@pytest.fixture(scope="module")
-def digits_data(tmp_path_factory):
-    from fcdd_dist.data.shards.write import shard
-
-    folder = tmp_path_factory.mktemp("digits")
-    shard("digits", None, FolderStore(folder), classes=["0"])
-    return str(folder)
-
-
 @pytest.mark.parametrize(("nodes", "loopback", "placement", "url", "beside_the_run"), [
     (1, True, FIXED, "s3://bucket/run", False),
     (1, True, RANGE, "s3://bucket/run", False),  # nobody can join a Ray on loopback

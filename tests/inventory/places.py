@@ -54,6 +54,7 @@ def an_unfinished_sharding(store: Store, tar: bytes) -> Store:
         _json(store, f"unfinished/{task}.json", {"schema_version": 1})
     store.write("unfinished/spill/000000.bin", b"encoded" * 100)
     store.write("unfinished/spill/000001.bin", b"encoded" * 50)
+    store.write("unfinished/digests.bin", b"digests" * 50)
     store.write("train/1/000000.tar", tar)
     store.write("holdout/1/000000.tar", tar)
     return store

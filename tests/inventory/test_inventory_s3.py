@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -70,15 +72,22 @@ def test_a_large_file_goes_on_where_it_was_killed(run, bucket, faulty, tmp_path)
     record["files"]["detector.safetensors"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     at.write("detector.safetensors", data)
     at.write("checkpoint.json", json.dumps(record).encode())
-    faulty.add(Rule("GET", r"epoch-000002/detector", times=None, delay=0.3))
+    goes_on = threading.Event()
+
+    def hold(request):
+        if int(re.search(r"bytes=(\d+)-", request.range)[1]) >= 32 << 20:
+            goes_on.wait(60)
+
+    faulty.add(Rule("GET", r"epoch-000002/detector", times=None, call=hold))
     into = tmp_path / "copy"
     process = subprocess.Popen([sys.executable, "-m", "fcdd_dist.cli", "pull", at.url, str(into)], env=os.environ,
                                stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
-    while sum(map(len, files(into).values())) < 16 << 20 and time.monotonic() < deadline:
+    while sum(path.stat().st_size for path in into.glob(".part-*")) < 16 << 20 and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    goes_on.set()
     assert not (into / "detector.safetensors").exists()
     faulty.clear()
     assert pull(at.url, str(into))["already"] >= 8 << 20

@@ -1,17 +1,8 @@
-"""A data set of scikit-learn's digits, and an experiment on it that takes seconds."""
+"""An experiment on digits that takes seconds."""
 
 import pytest
 
-from fcdd_dist.data.shards.write import shard
 from fcdd_dist.recipes import recipe
-from fcdd_dist.storage import FolderStore
-
-
-@pytest.fixture(scope="session")
-def digits_data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("digits")
-    shard("digits", None, FolderStore(folder))
-    return str(folder)
 
 
 @pytest.fixture(scope="session")
