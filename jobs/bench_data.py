@@ -25,7 +25,7 @@ _COUNTS = {"cifar10": (5_000, 24_900), "folder": (480, 960)}  # nominal and expo
 _QUICK = {"cifar10": (600, 1_200), "folder": (64, 128)}
 _CLASSES = {"cifar10": ("ship", "truck"), "folder": ("good", "scratched")}  # nominal first
 _FEW = 40  # other images, so that a whole run has something to evaluate
-_IMAGENET, _QUICK_IMAGENET = (800, 8_000), (64, 512)  # four steps of recipe imagenet30; exposure for some seconds
+_IMAGENET, _QUICK_IMAGENET = (800, 8_000), (16, 512)  # four steps of recipe imagenet30; exposure for some seconds
 _PHOTOGRAPHS, _QUICK_PHOTOGRAPHS = 400, 24
 _ROLL = 41  # pixels by which the copies of a photograph are shifted, so that no two are the same
 

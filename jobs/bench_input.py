@@ -13,7 +13,7 @@ import torch
 from bench_data import DataSets
 from bench_script import AddNoise
 from bench_timing import Bench, Row, Skip, in_turn, one_core
-from bench_training import one_pass, opened, prepared
+from bench_training import imagenet, one_pass, opened
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
@@ -53,7 +53,7 @@ class PlainFiles(Dataset):
 
 def host(bench: Bench, data: DataSets) -> list[Row]:
     """The work of the host for an image of a training on a GPU, and of one on the CPU, without the net."""
-    checked = prepared(data.imagenet, bench, 0)
+    checked = imagenet(bench, data, 0)
     e, cpu = checked.experiment, torch.device("cpu")
     shards, requests = checked.shards("exposure", *checked.trained_on), one_pass(checked)
     steps = 2 if bench.quick else 20
@@ -95,7 +95,7 @@ class _Watched:
 
 def resume(bench: Bench, data: DataSets) -> list[Row]:
     """A training that goes on at 90 % of a pass over the exposure images, all of it streamed."""
-    checked = prepared(data.imagenet, bench, 0)
+    checked = imagenet(bench, data, 0)
     e = checked.experiment
     exposed = e.batch_size * e.exposure.probability
     at = int(0.9 * sum(part.samples for part in checked.parts("exposure", *checked.trained_on)) / exposed)
@@ -138,7 +138,7 @@ def _first_rows_of_imagenet22k(checked: Prepared) -> None:
 
 def quality(bench: Bench, data: DataSets) -> list[Row]:
     """What the quality of the stored form costs and what it keeps, on one core."""
-    form, rows = prepared(data.imagenet, bench, 0).experiment.data.form, []
+    form, rows = imagenet(bench, data, 0).experiment.data.form, []
     pixels = [to_form(load_image(path.read_bytes()), form) for path in data.full_size]
     with one_core():
         for percent in (80, 85, 90, 95):
@@ -178,7 +178,7 @@ def decode_gpu(bench: Bench, data: DataSets) -> list[Row]:
         from torchvision.io import ImageReadMode, decode_jpeg
     except ImportError as error:
         raise Skip(f"nvJPEG is used through torchvision ({error})") from None
-    checked = prepared(data.imagenet, bench, 0)
+    checked = imagenet(bench, data, 0)
     form, store, threads = checked.experiment.data.form, checked.exposure_store, default_threads()
     shards = checked.shards("exposure", *checked.trained_on)[:8]
     images = [bytes(sample.image) for shard in shards for sample in read_shard(store, shard)]
