@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from . import checkpoint
-from .data.images import central, plain, to_form
+from .data.images import as_stored, central, plain
 from .errors import BadInput, Damaged
 from .experiment import Experiment
 from .model import networks
@@ -95,10 +95,14 @@ class Detector:
 
     def outputs_of(self, images: Sequence[np.ndarray | Image]) -> torch.Tensor:
         """What the net gives for a few images as people have them: (n, 1, u, v) float32 on its device."""
+        return self.outputs_of_stored([as_stored(_pil(image), self.experiment.data.form).transpose(2, 0, 1)
+                                       for image in images])
+
+    def outputs_of_stored(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """What the net gives for a few stored images (C, H, W), maybe of several sizes: (n, 1, u, v) float32."""
         centre = self.preprocessing.centre
-        forms = [to_form(_pil(image), self.experiment.data.form).transpose(2, 0, 1) for image in images]
         return self.outputs(torch.from_numpy(np.stack(
-            forms if centre is None else [central(form, centre) for form in forms])))
+            images if centre is None else [central(image, centre) for image in images])))
 
     def seen(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """(left, top, right, bottom) of what the detector looks at in an image of ``size`` (width, height), in pixels.

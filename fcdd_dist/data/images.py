@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 Pixels = TypeVar("Pixels", np.ndarray, "torch.Tensor")
+_FINE = 95  # JPEG quality from which on colours are stored in full resolution
 MAX_BYTES = 64 << 20  # of a file
 MAX_PIXELS = 100_000_000  # of an image, known from its header before anything is decoded
 
@@ -98,6 +99,15 @@ def to_form(image: Image.Image, form: Form) -> np.ndarray:
     return np.asarray(image).reshape(*size[::-1], form.channels)
 
 
+def as_stored(image: Image.Image, form: Form) -> np.ndarray:
+    """What a data set of ``form`` holds of ``image``, (height, width, channels): a net may know the codec's traces.
+
+    From quality 95 on, with colours in full resolution, these count for nothing, and what ``to_form`` gives is taken.
+    """
+    pixels = to_form(image, form)
+    return pixels if form.quality is None or form.quality >= _FINE else decode_interleaved(encode(pixels, form), form)
+
+
 def central(pixels: Pixels, side: int) -> Pixels:
     """The central square of ``side`` pixels of (..., height, width), a view; from (extent - side) // 2 on."""
     top, left = ((extent - side) // 2 for extent in pixels.shape[-2:])
@@ -118,7 +128,7 @@ def encode(pixels: np.ndarray, form: Form) -> bytes:
     if form.quality is None:
         return stored_png.encode(pixels)
     file = io.BytesIO()
-    subsampling = {} if form.channels == 1 else {"subsampling": 0 if form.quality >= 95 else 2}
+    subsampling = {} if form.channels == 1 else {"subsampling": 0 if form.quality >= _FINE else 2}
     Image.fromarray(pixels[..., 0] if form.channels == 1 else pixels).save(
         file, "JPEG", quality=form.quality, **subsampling)
     return file.getvalue()

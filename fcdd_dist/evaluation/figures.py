@@ -175,8 +175,8 @@ def _panels(image: np.ndarray, heatmap: np.ndarray, colormap: str, sides: tuple[
         size, Image.Resampling.NEAREST if zoom >= 1 else Image.Resampling.BOX)
     pixels, values = np.asarray(shown), np.asarray(heatmap, dtype=np.float32)
     rows, columns = (_extent(~np.isnan(values), axis) for axis in (1, 0))
-    top, bottom, left, right = (min(round(place * side / whole), side) for place, side, whole in (
-        *((place, size[1], values.shape[0]) for place in rows), *((place, size[0], values.shape[1]) for place in columns)))
+    top, bottom = (round(place * size[1] / values.shape[0]) for place in rows)
+    left, right = (round(place * size[0] / values.shape[1]) for place in columns)
     panels = [pixels, _hatched(np.full_like(pixels, 255)), _hatched(pixels)]
     if bottom > top and right > left:
         smooth = np.clip(np.asarray(Image.fromarray(values[slice(*rows), slice(*columns)]).resize(

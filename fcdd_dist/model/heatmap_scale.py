@@ -42,5 +42,8 @@ def normalise_heatmap(heatmap: np.ndarray, scale: HeatmapScale) -> np.ndarray:
     Where the reference maps are all but constant their quantile is 0; then whatever is above the minimum is 1.
     """
     shifted = np.asarray(heatmap, dtype=np.float64) - scale.minimum
-    shown = np.clip(shifted / scale.quantile, 0, 1) if scale.quantile > 0 else np.where(np.isnan(shifted), np.nan, shifted > 0)
+    if scale.quantile > 0:
+        shown = np.clip(shifted / scale.quantile, 0, 1)
+    else:
+        shown = np.where(np.isnan(shifted), np.nan, shifted > 0)
     return shown.astype(np.float32)

@@ -15,7 +15,7 @@ from tests.support.ranks import RanksDied, train
 
 pytestmark = pytest.mark.slow
 EPOCHS = 3
-WEATHER = {"seconds", "images_per_s", "input_wait_s", "storage_requests", "storage_retries"}  # of the machine and storage
+WEATHER = {"seconds", "images_per_s", "input_wait_s", "storage_requests", "storage_retries"}
 
 
 @pytest.fixture(scope="module")

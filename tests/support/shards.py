@@ -13,25 +13,37 @@ import numpy as np
 from fcdd_dist.data.images import encode
 from fcdd_dist.data.manifest import Shard
 from fcdd_dist.experiment import Form
-from fcdd_dist.storage import MemoryStore
+from fcdd_dist.storage import MemoryStore, Store
 
 
 def write_shards(store: MemoryStore, form: Form, counts: list[int]) -> tuple[Shard, ...]:
     """Shards of so many samples each; sample i of shard s comes from ``s/i``."""
-    from webdataset import TarWriter
-
     random, shards = np.random.default_rng(0), []
     for number, count in enumerate(counts):
-        file = io.BytesIO()
-        with TarWriter(file, user="", group="", mode=0o444, mtime=0, encoder=False) as tar:
-            for index in range(count):
-                pixels = random.integers(0, 256, (form.side, form.side, form.channels), dtype=np.uint8)
-                tar.write({"__key__": f"x-{index:08d}", form.extension: encode(pixels, form),
-                           "json": json.dumps({"source": f"{number}/{index}"}).encode()})
-        data, key = file.getvalue(), f"{number}.tar"
-        store.write(key, data)
-        shards.append(Shard(key=key, samples=count, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()))
+        sizes = [(form.side, form.side) if form.fit == "square" else _mixed(form, random) for _ in range(count)]
+        images = [random.integers(0, 256, (*size, form.channels), dtype=np.uint8) for size in sizes]
+        shards.append(write_shard(store, f"{number}.tar", form, {
+            f"{number}/{index}": image for index, image in enumerate(images)}))
     return tuple(shards)
+
+
+def write_shard(store: Store, key: str, form: Form, images: dict[str, np.ndarray]) -> Shard:
+    """A shard of images (height, width, channels), by their sources."""
+    from webdataset import TarWriter
+
+    file = io.BytesIO()
+    with TarWriter(file, user="", group="", mode=0o444, mtime=0, encoder=False) as tar:
+        for index, (source, pixels) in enumerate(images.items()):
+            tar.write({"__key__": f"x-{index:08d}", form.extension: encode(pixels, form),
+                       "json": json.dumps({"source": source}).encode()})
+    data = file.getvalue()
+    store.write(key, data)
+    return Shard(key=key, samples=len(images), bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def _mixed(form: Form, random: np.random.Generator) -> tuple[int, int]:
+    size = (form.side, int(random.integers(form.side, form.longest + 1)))
+    return size if random.integers(2) else size[::-1]
 
 
 class SlowStore(MemoryStore):
