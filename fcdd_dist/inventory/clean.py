@@ -20,7 +20,9 @@ from ..storage import Store, absolute, exists, open_store
 from ..storage.lease import LEASE, Lease
 from .facts import age, amount, in_parallel, shown
 from .holds import Holds
-from .orphans import CHECKPOINTS, LEFTOVERS, NOTES, SHARDINGS, SHARDS, Orphan, find_orphans, named_shards
+from .lost_shards import named_shards
+from .orphan import CHECKPOINTS, LEFTOVERS, NOTES, SHARDINGS, SHARDS, Orphan
+from .orphans import find_orphans
 from .standing import UNJUDGED, Above, at
 from .survey import survey
 from .unfinished import GOES_ON

@@ -18,7 +18,7 @@ from ..storage.lease import LEASE
 from ..storage.owner import Owner
 from .facts import UNREADABLE, in_parallel
 from .marker import MARKER
-from .orphans import Orphan
+from .orphan import Orphan
 from .standing import UNJUDGED, Above
 from .survey import BOARD, Survey
 

@@ -1,11 +1,6 @@
 """Shardings that are not finished, or were killed while they tidied up, by their plans, which are read leniently.
 
-    <data>/unfinished/plan.json          written first and deleted last: what is sharded, and in which tasks
-    <data>/unfinished/<task>.json        a task is done
-    <data>/unfinished/spill/000012.bin   exposure images on their way into shards
-    <data>/unfinished/digests.bin        by which images are found that are nominal and exposure
-
-Only a plan makes them ours: others, too, have folders of this name.
+``data.shards.unfinished`` tells what lies there. Only a plan makes it ours: others, too, have folders of this name.
 """
 
 from __future__ import annotations
@@ -18,6 +13,7 @@ from functools import cached_property
 
 from ..data.manifest import EXPOSURE
 from ..data.shards.claim import SHARD
+from ..data.shards.unfinished import DIGESTS, FOLDER, PLAN
 from ..errors import NotFound
 from ..experiment import newer_schema
 from ..storage import Entry, Store
@@ -25,15 +21,13 @@ from ..storage.lease import CLAIMS, LEASE
 from .facts import UNREADABLE, in_parallel
 from .survey import Survey
 
-FOLDER = "unfinished/"
-PLAN = f"{FOLDER}plan.json"
 GOES_ON = "run the same `fcdd-dist shard` command again: it goes on"
 _SCHEMA = 1
 _TASK = re.compile(r"(?:nominal|spill|gather)-[a-z0-9_-]+")
-_BINARY = r"(?:spill/\d{6,}|digests)\.bin"
-_SPILL = re.compile(FOLDER + _BINARY)
+_BINARY = rf"(?:{FOLDER}spill/\d{{6,}}\.bin|{re.escape(DIGESTS)})"
+_SPILL = re.compile(_BINARY)
 _CLAIM = re.compile(rf"(?:{EXPOSURE}/)?(?:{CLAIMS}\d{{6,}}\.json|{re.escape(LEASE)})")
-UNFINISHED = re.compile(rf"{FOLDER}(?:{_BINARY}|[a-z0-9_-]+\.json)")  # keys that its files may have
+UNFINISHED = re.compile(rf"(?:{_BINARY}|{FOLDER}[a-z0-9_-]+\.json)")  # keys that its files may have
 
 
 @dataclass(eq=False)

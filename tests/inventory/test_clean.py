@@ -223,6 +223,7 @@ def fast(monkeypatch):
 def test_a_sharding_that_starts_meanwhile_waits_and_loses_nothing(tmp_path, tiny_data, monkeypatch):
     monkeypatch.setattr(Lease, "acquire", functools.partial(Lease.acquire, every=60, settle=0.05, poll=0.02))
     store = abandoned(tiny_data, FolderStore(tmp_path / "half"))
+    shutil.rmtree(store.root / "exposure")
     delete, started = FolderStore.delete, []
 
     def late(self, key):

@@ -9,7 +9,10 @@ import time
 
 import pytest
 
+from fcdd_dist.data.shards.tasks import perform
+from fcdd_dist.data.shards.write import shard
 from fcdd_dist.errors import Fault, NotFound
+from fcdd_dist.experiment import Form
 from fcdd_dist.inventory import clean as module
 from fcdd_dist.inventory import listing
 from fcdd_dist.inventory.clean import LEFTOVERS, SHARDINGS, clean
@@ -62,6 +65,30 @@ def outer(killed, tmp_path):
 
 def rest(store: FolderStore) -> set[str]:
     return set(files(store.root / "half"))
+
+
+@pytest.fixture
+def images(tmp_path, fill_folder):
+    for number, kind in enumerate(("good", "other")):
+        fill_folder(tmp_path / "raw/train" / kind, 12, 1000 * number)
+    fill_folder(tmp_path / "outliers/things", 12, 5000)
+    return tmp_path
+
+
+def sharded(images, store, tasks=None):
+    """Killed after so many ``tasks``, where these are given."""
+    left = [tasks]
+
+    def runner(plan, rest, out):
+        for task in rest:
+            if left[0] is not None:
+                if not left[0]:
+                    raise KeyboardInterrupt
+                left[0] -= 1
+            yield task, perform(plan, task, out)
+
+    return shard("folder", str(images / "raw"), store, exposure=str(images / "outliers"),
+                 form=Form.parse("png-8-rgb"), runner=runner)
 
 
 THEIRS = {"notes.txt", "unfinished/notes.txt"}
@@ -349,3 +376,49 @@ def test_pull_of_what_holds_it_leaves_it_out_and_says_so(outer, tmp_path):
     assert said == [f"left out: {outer.url}/half is a data set that is not whole (unfinished, 3 of 7 tasks): "
                     f"{GOES_ON}; pull it then",
                     "left out: 2 objects that belong to none of them, such as 'half/notes.txt'"]
+
+
+@pytest.mark.parametrize("tasks", [0, 1, 2, 3])
+def test_what_a_real_sharding_leaves_when_it_is_killed(images, tmp_path, tasks):
+    """Two classes, a spill, a bucket: it is counted, goes on after a look, and goes without a rest."""
+    store = FolderStore(tmp_path / "data")
+    with pytest.raises(KeyboardInterrupt):
+        sharded(images, store, tasks)
+    (place,) = listing.look(store.url).as_json()["places"]
+    assert (place["tasks"], place["tasks_done"], place["recipe"]) == (4, tasks, "folder")
+    (one,) = clean(store.url, remove=True).orphans
+    assert (one.name, one.kept) == (".", "too young")
+    assert one.bytes == place["bytes"] == sum(map(len, files(store.root).values()))
+    copied = copy(store, FolderStore(tmp_path / "copy"))
+    sharded(images, store)
+    assert clean(store.url, older_than_s=0.0, remove=True).orphans == []
+    aged(copied)
+    clean(copied.url, remove=True)
+    assert files(copied.root) == {}
+
+
+@pytest.mark.parametrize("broken_after", [1, 2, 4, 5])
+def test_a_sharding_goes_on_from_what_a_broken_off_clean_has_left(images, tmp_path, monkeypatch, broken_after):
+    whole, store = FolderStore(tmp_path / "whole"), FolderStore(tmp_path / "data")
+    sharded(images, whole)
+    with pytest.raises(KeyboardInterrupt):
+        sharded(images, store, 3)
+    aged(store)
+    delete, left = FolderStore.delete, [broken_after]
+
+    def breaks(self, key):
+        if "lease" not in key:
+            if not left[0]:
+                raise Fault("the storage does not answer")
+            left[0] -= 1
+        delete(self, key)
+
+    monkeypatch.setattr(module, "in_parallel", lambda function, values: [function(value) for value in values])
+    monkeypatch.setattr(FolderStore, "delete", breaks)
+    before = files(store.root)
+    with pytest.raises(Fault):
+        clean(store.url, remove=True)
+    assert len(files(store.root)) == len(before) - broken_after
+    monkeypatch.setattr(FolderStore, "delete", delete)
+    sharded(images, store)
+    assert files(store.root) == files(whole.root)
