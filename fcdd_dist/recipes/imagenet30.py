@@ -3,8 +3,8 @@
 600 epochs of Adam, learning rate 1e-3, a tenth of it from epoch 400 and again from 500, weight decay 1e-6, batches of
 200. Augmentation: colour jitter of 0.01, horizontal flips, random crops of 224, Gaussian noise of 0.001. Tested are the
 centres of the validation images. Normalisation: the constants of ImageNet. Exposure in the paper: ImageNet22k without
-the classes of ImageNet-1k. Images are stored as squares of 256 px, as the paper says; the published code keeps the
-aspect (``--form short-side-256``).
+the classes of ImageNet-1k; the published code leaves out these 30 alone (``--exclude benchmark30``). Images are stored
+as squares of 256 px, as the paper says; the published code keeps the aspect (``--form short-side-256``).
 """
 
 from __future__ import annotations

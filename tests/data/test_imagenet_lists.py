@@ -41,7 +41,7 @@ def test_exclusions():
     assert exclusion("imagenet1k") == frozenset(names())
     assert exclusion("benchmark30") == frozenset(RECIPES["imagenet30"].classes) < exclusion("imagenet1k")
     assert exclusion("n01440764") is None
-    assert {recipe.name: recipe.exclude for recipe in RECIPES.values() if recipe.exclude} == {"imagenet30": "imagenet1k"}
+    assert {name: found.exclude for name, found in RECIPES.items() if found.exclude} == {"imagenet30": "imagenet1k"}
     assert RECIPES["imagenet30"].exclude in NAMED
 
 
