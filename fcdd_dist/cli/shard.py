@@ -28,7 +28,7 @@ examples:
   fcdd-dist shard cifar10 --source cifar-10-batches-py --exposure cifar100 --download --out data/cifar10
   fcdd-dist shard folder --source screws --exposure ~/Pictures --form jpeg95-240-rgb --out data/screws
   fcdd-dist shard folder --source screws --exposure ~/Pictures --out s3://team/data/screws
-  fcdd-dist shard imagenet30 --source ILSVRC2012 --exposure fall11_whole.tar --workers 16 --out s3://team/data/imagenet30
+  fcdd-dist shard imagenet30 --source ILSVRC2012 --exposure fall11_whole.tar --workers 16 --out data/imagenet30
   fcdd-dist shard exposure --like fmnist --source other-images --out data/exposure
 """
 

@@ -18,7 +18,7 @@ from ..data.shards.tasks import Record, Task, perform
 from ..errors import BadInput, Fault, FcddError, NotFound
 from ..storage import MemoryStore, Store, expect_up, open_store
 from . import local
-from .placement import Placement
+from .placement import Placement, cores
 from .signals import Signals
 
 if TYPE_CHECKING:
@@ -63,12 +63,10 @@ class RayTasks:
     def _start(self, plan: Plan, out: Store) -> None:
         if self._started:
             return
-        import ray
-
-        from .placement import cores
-
         at_least = Placement(cpus=1) if self._address else Placement(1, self._workers or cores(), cpus=1)
         self._stack.enter_context(local.session(self._address, at_least, self._say))
+        import ray  # not before: it reads its environment when it is imported
+
         self._signals.install()
         self._signals.check()
         room = int(ray.cluster_resources().get("CPU", 0))
