@@ -12,7 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcdd_dist.data.images import MAX_BYTES, BadImage, decode_stored, encode, load_image, to_form
+from fcdd_dist.data.images import (
+    MAX_BYTES,
+    BadImage,
+    as_stored,
+    central,
+    decode_stored,
+    encode,
+    fitted,
+    load_image,
+    stored_size,
+    to_form,
+)
 from fcdd_dist.errors import BadInput
 from fcdd_dist.experiment import Form
 
@@ -269,3 +280,78 @@ def test_stored_png_bytes_are_fixed():
     """The bytes follow from the pixels alone, whatever the versions of the libraries: a golden value."""
     pixels = np.arange(28 * 28, dtype=np.uint32).astype(np.uint8).reshape(28, 28, 1)
     assert hashlib.sha256(encode(pixels, GREY)).hexdigest()[:16] == "ca77f8f0a4e21520"
+
+
+SHORT = Form.parse("jpeg90-short32-rgb")
+
+
+@pytest.mark.parametrize(("size", "box", "stored"), [
+    ((32, 32), (0, 0, 32, 32), (32, 32)), ((500, 375), (0, 0, 500, 375), (43, 32)),
+    ((375, 500), (0, 0, 375, 500), (32, 43)), ((64, 32), (0, 0, 64, 32), (64, 32)),
+    ((20, 40), (0, 0, 20, 40), (32, 64)),
+    ((65, 32), (0, 0, 64, 32), (64, 32)), ((101, 10), (40, 0, 60, 10), (64, 32)), ((7, 100), (0, 43, 7, 57), (32, 64)),
+    ((10_000, 1), (4999, 0, 5001, 1), (64, 32)), ((1, 1), (0, 0, 1, 1), (32, 32)),
+    ((128, 65), (0, 0, 128, 65), (63, 32)), ((129, 65), (0, 0, 129, 65), (64, 32))])  # 63.02 and 63.5
+def test_the_short_side_is_scaled_and_a_long_one_cut(size, box, stored, make_image):
+    assert fitted(size, SHORT) == (box, stored)
+    assert fitted(size, RGB) == ((0, 0, *size), (32, 32))
+    image = make_image(11, size)
+    pixels = to_form(image, SHORT)
+    assert pixels.shape == (*stored[::-1], 3)
+    # One filter over the whole image, of which the same part is taken, but for the pixels beyond the cut.
+    want = np.asarray(image.crop(box).resize(stored, Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(pixels - want)[:, 2:-2][2:-2].max() <= 1
+
+
+def test_an_endless_image_takes_no_memory(make_image):
+    import tracemalloc
+
+    image = make_image(12, (40_000, 1))
+    tracemalloc.start()
+    try:
+        assert to_form(image, Form.parse("jpeg90-short256-rgb")).shape == (256, 512, 3)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [(32, 32), (32, 50), (64, 32)])
+@pytest.mark.parametrize("text", ["jpeg95-short32-rgb", "jpeg95-short32-grey"])
+def test_stored_jpegs_of_several_sizes(text, size, make_image):
+    form = Form.parse(text)
+    pixels = to_form(make_image(13, size), form)
+    assert pixels.shape == (*size[::-1], form.channels)
+    data = encode(pixels, form)
+    assert stored_size(data, form) == size[::-1]
+    decoded = decode_stored(data, form)
+    assert decoded.shape == (form.channels, *size[::-1])
+    assert np.abs(decoded.astype(int) - pixels.transpose(2, 0, 1)).mean() < 6
+
+
+def test_stored_jpegs_of_other_sizes_are_refused(make_image, file_bytes):
+    for size in ((31, 40), (32, 65), (33, 33), (64, 64), (65, 32)):
+        image = make_image(14, size)
+        with pytest.raises(ValueError, match=f"its header says 3 channels of {size[0]} x {size[1]} pixels"):
+            decode_stored(file_bytes(image, "JPEG"), SHORT)
+        with pytest.raises(ValueError, match="jpeg90-short32-rgb"):
+            encode(np.asarray(image), SHORT)
+    with pytest.raises(ValueError, match="its header says 1 channels"):
+        decode_stored(file_bytes(make_image(14, (32, 40), "L"), "JPEG"), SHORT)
+
+
+def test_the_centre_of_pixels():
+    pixels = np.arange(5 * 8).reshape(1, 5, 8)
+    assert central(pixels, 2).tolist() == [[[11, 12], [19, 20]]]
+    assert central(pixels, 5).shape == (1, 5, 5)
+    assert central(pixels, 5)[0, 0].tolist() == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("text", ["png-32-rgb", "jpeg95-32-rgb", "jpeg90-32-rgb", "jpeg90-short32-rgb"])
+def test_an_image_as_it_would_be_stored(text, make_image):
+    form, image = Form.parse(text), make_image(15, (50, 40))
+    plain, stored = to_form(image, form), as_stored(image, form)
+    if form.quality == 90:
+        assert np.array_equal(stored, decode_stored(encode(plain, form), form).transpose(1, 2, 0))
+        assert not np.array_equal(stored, plain)
+    else:
+        assert np.array_equal(stored, plain)

@@ -122,3 +122,47 @@ def test_an_image_of_another_kind_is_refused():
         explanation(np.zeros((4, 4, 3)), np.zeros((4, 4)), "")
     with pytest.raises(ValueError, match="beside an image"):
         sheet([Cell(np.zeros((4, 4, 3), np.uint8), np.zeros((5, 5)), "", 0.0, None, None)], 1, "")
+
+
+def hatched_pixels(picture):
+    """Whether a pixel is one of a hatching's dark lines."""
+    return (picture == 130).all(-1)
+
+
+@pytest.mark.parametrize("side", [(200, 300), (40, 60), (20, 4096)])
+def test_what_was_not_looked_at_is_hatched_and_said(side):
+    heatmap = np.full(side, np.nan)
+    inside = np.s_[side[0] // 4: side[0] * 3 // 4, side[1] // 4: side[1] * 3 // 4]
+    heatmap[inside] = 1.0
+    for picture in (explanation(np.zeros((*side, 3), np.uint8), heatmap, "a.png", scale=SCALE),
+                    sheet([Cell(np.zeros((*side, 3), np.uint8), heatmap, "a", 1.0, 0, None)], 1, "", scale=SCALE)):
+        page = pixels(picture)
+        red = (page == (127, 0, 0)).all(-1)
+        assert hatched_pixels(page).sum() > 0.3 * red.sum()
+        rows, columns = np.flatnonzero(red.any(1)), np.flatnonzero(red[:, :page.shape[1]].any(0))
+        assert rows.size
+        assert columns.size
+    whole = np.where(np.isnan(heatmap), 1.0, heatmap)
+    page = pixels(explanation(np.zeros((*side, 3), np.uint8), whole, "a.png", scale=SCALE))
+    assert not hatched_pixels(page).sum() > 0.01 * page[..., 0].size
+    assert page.shape[0] < pixels(explanation(np.zeros((*side, 3), np.uint8), heatmap, "a.png", scale=SCALE)).shape[0]
+
+
+def test_the_map_lies_where_it_was_looked_at():
+    heatmap = np.full((200, 300), np.nan)
+    heatmap[50:150, 100:260] = 1.0
+    page = pixels(explanation(np.zeros((200, 300, 3), np.uint8), heatmap, "a.png", scale=SCALE))
+    red = (page == (127, 0, 0)).all(-1)
+    row = red[red.any(1).argmax() + 50]
+    first = int(row.argmax())
+    assert row[first: first + 160].all()
+    assert not row[first - 1]
+    assert not row[first + 160]
+    assert red[:, first + 5].sum() == 100
+    # 20 px of margin, the image and the gap between pictures lie before the heatmap
+    assert first == 20 + 300 + 16 + 100
+
+
+def test_nothing_was_looked_at():
+    page = pixels(explanation(np.zeros((150, 150, 3), np.uint8), np.full((150, 150), np.nan), "a.png", scale=SCALE))
+    assert hatched_pixels(page).sum() > 5000

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fcdd_dist import chance
 from fcdd_dist.data.order import Cursor, Order
 from fcdd_dist.errors import BadInput
 from fcdd_dist.experiment import Exposure
@@ -121,3 +122,54 @@ def test_rows_of_all_lanes_of_all_ranks_cover_the_batch_once(batch_size, lanes, 
     assert owned == list(range(lanes))
     cover = [row for lane in range(lanes) for row in range(*rows(batch_size, lanes, lane))]
     assert cover == list(range(batch_size))
+
+
+@pytest.mark.parametrize("probability", [0.1, 0.5, 0.7, 1 / 3, 1e-9, 1.0])
+def test_coins_are_uniforms_below_the_probability(probability):
+    this = order(batch_size=400, lanes=2, probability=probability, order_seed=4)
+    for step in (0, 1, 500):
+        draws = chance.uniforms(200, 4, "coin", 1, start=200 * step)
+        exposed = this.rows(Cursor(*divmod(step, this.steps_per_epoch)), 1).exposed
+        assert np.array_equal(exposed, draws < probability)
+
+
+class TestFourteenMillionExposureSamples:
+    """35,000 shards of 400: what a place costs, and what a resume in the middle of them asks for."""
+
+    SHARDS = (400,) * 35_000
+
+    def opened(self):
+        return order(batch_size=200, lanes=8, window=256, nominal=(400, 400, 500), exposure=self.SHARDS)
+
+    def test_opening_and_seeking_take_milliseconds_and_little_memory(self):
+        import time
+        import tracemalloc
+
+        tracemalloc.start()
+        try:
+            began = time.perf_counter()
+            this = self.opened()
+            far = Cursor(int(0.9 * 14e6 / 100 / this.steps_per_epoch), 3)
+            for cursor in (Cursor(0, 0), far):
+                batch(this, cursor, range(8))
+            seconds = time.perf_counter() - began
+            assert tracemalloc.get_traced_memory()[1] < 40 << 20
+        finally:
+            tracemalloc.stop()
+        assert seconds < 2  # a tenth of it on a machine that has nothing else to do
+
+    @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+    def test_the_first_batch_after_a_resume_asks_for_the_shards_under_way(self, part):
+        this = self.opened()
+        step = int(part * 14e6 / 100)
+        exposed, ids = batch(this, Cursor(*divmod(step, this.steps_per_epoch)), range(8))
+        assert exposed.sum() > 60
+        assert len({int(i) // 400 for i in ids[exposed]}) <= 2 * 8
+
+    def test_a_step_in_the_far_future_is_what_it_always_was(self):
+        """Coins are counted from the first one on, however they are counted: a golden value."""
+        there = self.opened().rows(Cursor(2000, 5), 5)
+        assert "".join(map(str, there.exposed.astype(int))) == "0000111110000000101110111"
+        assert there.ids.tolist() == [
+            507, 621, 553, 506, 9428778, 9428768, 9428617, 9428636, 9428682, 532, 543, 545, 627, 577, 546, 626, 9428791,
+            556, 9428564, 9428775, 9428660, 520, 9428684, 9428647, 9428609]

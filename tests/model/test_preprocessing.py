@@ -49,3 +49,21 @@ def test_stored_images_are_scaled_to_the_net():
     out = prepare(torch.full((2, 1, 8, 8), 255, dtype=torch.uint8), how)
     assert out.shape == (2, 1, 4, 4)
     assert torch.allclose(out, torch.ones(()))
+
+
+def test_the_constants_of_imagenet_and_the_view_travel_as_before():
+    how = Preprocessing.measured("imagenet", 4, mean=(), std=(), lcn_minimum=(), lcn_maximum=(), view="centre")
+    assert (how.normalization, how.shift, how.scale) == ("mean-std", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert Preprocessing.model_validate_json(how.model_dump_json()) == how
+    assert how.centre == 4
+    old = Preprocessing(normalization="mean-std", side=4, shift=(0.0,), scale=(1.0,))
+    assert old.centre is None
+    assert "view" not in old.model_dump_json()
+    assert Preprocessing.model_validate_json(old.model_dump_json()) == old
+
+
+def test_the_centre_is_cut_out_and_never_scaled():
+    how = Preprocessing(normalization="mean-std", side=2, shift=(0.0,), scale=(1.0,), view="centre")
+    images = torch.arange(5 * 8, dtype=torch.uint8).view(1, 1, 5, 8)
+    assert (prepare(images, how) * 255).round().tolist() == [[[[11, 12], [19, 20]]]]
+    assert torch.equal(prepare(images[:, :, 1:3, 3:5], how), prepare(images, how))
