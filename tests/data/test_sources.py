@@ -107,14 +107,17 @@ def test_odd_files(tmp_path, make_image, fill_folder):
     fill_folder(outside, 1)
     (folder / "link.png").symlink_to(outside / "000.png")
     (folder / "dangling.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "itself.png").symlink_to(folder / "itself.png")
     (folder / "linked").symlink_to(outside)
     (folder / "loop").symlink_to(folder)
     os.mkfifo(folder / "pipe.png")
     items = {item.name.removeprefix("train/a/"): item for item in open_source(str(tmp_path), "folder").items(
         "train", "a")}
     assert set(items) == {"000.png", "two.dots.png", "with space.PNG", "наїв.png", "new\nline.png",
-                          r"latin-\xe9.png", "broken.jpg", "photo.heic", "link.png", "dangling.png", "linked/000.png"}
-    for name, reason in (("broken.jpg", "empty"), ("photo.heic", "HEIC"), ("dangling.png", "can't be read: No such")):
+                          r"latin-\xe9.png", "broken.jpg", "photo.heic", "link.png", "dangling.png", "linked/000.png",
+                          "itself.png"}
+    for name, reason in (("broken.jpg", "empty"), ("photo.heic", "HEIC"), ("dangling.png", "can't be read: No such"),
+                         ("itself.png", "can't be read: Too many levels")):
         with pytest.raises(BadImage, match=reason):
             items.pop(name).read()
     assert all(item.read().size == (12, 8) for item in items.values())
