@@ -39,7 +39,7 @@ def measured(path, name, classes=None):
     """The statistics of the training images of each class, at the stored form."""
     source, form = open_source(str(path), name), recipe(name).form
     for class_id in classes or source.classes:
-        tally = Tally(form.side**2)
+        tally = Tally()
         for item in source.items("train", class_id):
             tally.add(measure(to_form(item.read(), form).transpose(2, 0, 1)))
         yield class_id, tally.statistics()

@@ -73,7 +73,8 @@ def shard(recipe: str, source: str | None, out: Store, *, exposure: str | None =
     forget_sources()
     if source and exposure and Path(source).exists() and Path(exposure).exists():
         ours, others = Path(source).resolve(), Path(exposure).resolve()
-        if ours == others or ours in others.parents or others in ours.parents:
+        inside = others.is_dir() and ours in others.parents  # an archive may lie beside the other ones
+        if ours == others or inside or others in ours.parents:
             raise BadInput(f"{exposure} and {source} share images: exposure must be of other things than the nominal "
                            f"class")
     nominal = nominal_source(source, recipe, download)
