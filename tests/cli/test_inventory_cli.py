@@ -98,10 +98,11 @@ def test_clean_removes_with_yes_alone(capsys, run, tmp_path):
     assert not (run.root / "checkpoints/epoch-000002").exists()
 
 
-def test_clean_says_whom_it_waits_for(capsys, tmp_path, monkeypatch):
+def test_clean_says_whom_it_waits_for(capsys, tmp_path, monkeypatch, fill_folder):
     """A killed sharding on another machine has left its lease."""
     store = FolderStore(tmp_path / "half")
-    shard("digits", None, store, classes=["0"])
+    fill_folder(tmp_path / "outliers/things", 20)
+    shard("digits", None, store, classes=["0"], exposure=str(tmp_path / "outliers"))
     store.delete("manifest.json")
     lease(store, {"host": "node-1", "boot": "b", "pid": 7, "started": "1"})
     long_ago = time.time() - 1e6

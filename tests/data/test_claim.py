@@ -108,6 +108,7 @@ def test_one_that_waited_is_told_that_the_data_set_is_there(sources, store, monk
     assert LEASE not in contents(store)
 
 
+@pytest.mark.slow
 def test_a_killed_one_is_taken_over_at_once(sources, tmp_path, fast):
     whole, store, code = MemoryStore(), FolderStore(tmp_path / "data"), f"""
 import time

@@ -25,8 +25,9 @@ def harmful(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def tiny_data(tmp_path_factory):
-    """The bundled digits, three classes of them."""
-    folder = tmp_path_factory.mktemp("tiny") / "data"
-    shard("digits", None, FolderStore(folder), classes=["0", "1", "2"])
-    return FolderStore(folder)
+def tiny_data(tmp_path_factory, fill_folder):
+    """Three classes of the bundled digits, and 40 exposure images."""
+    folder = tmp_path_factory.mktemp("tiny")
+    fill_folder(folder / "outliers/things", 40)
+    shard("digits", None, FolderStore(folder / "data"), classes=["0", "1", "2"], exposure=str(folder / "outliers"))
+    return FolderStore(folder / "data")

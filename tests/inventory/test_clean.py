@@ -216,7 +216,7 @@ def abandoned(tiny_data, store: FolderStore) -> FolderStore:
 
 @pytest.fixture
 def fast(monkeypatch):
-    quick = functools.partial(Lease.acquire, every=0.05, good_for=0.5, settle=0.05, poll=0.02)
+    quick = functools.partial(Lease.acquire, every=0.05, good_for=0.25, settle=0.05, poll=0.02)
     monkeypatch.setattr(Lease, "acquire", quick)
 
 

@@ -21,7 +21,7 @@ from fcdd_dist.inventory.listing import look
 from fcdd_dist.inventory.pull import pull
 from fcdd_dist.storage import open_store
 from fcdd_dist.storage.lease import Lease
-from tests.inventory.places import a_run, copy, files
+from tests.inventory.places import a_run, an_unfinished_sharding, copy, files
 from tests.support.proxy import Rule
 
 pytestmark = pytest.mark.s3
@@ -107,12 +107,15 @@ def uploads_of(result) -> set[tuple[str, int]]:
 def test_abandoned_uploads_go_and_those_of_others_stay(run, bucket, tiny_data):
     copy(tiny_data, open_store(f"{bucket.url}/data"))
     bucket.put("half/train/1/000000.tar", tiny_data.read("train/1/000000.tar"))
-    ours = {"run ä/checkpoints/epoch-000009/detector.safetensors", "data/train/1/000007.tar", "half/train/2/000000.tar",
+    an_unfinished_sharding(open_store(f"{bucket.url}/begun"), tiny_data.read("train/1/000000.tar"))
+    ours = {"begun/unfinished/spill/000003.bin", "begun/exposure/train/exposure/000000.tar",
+            "run ä/checkpoints/epoch-000009/detector.safetensors", "data/train/1/000007.tar", "half/train/2/000000.tar",
             "half/manifest.json", "half/exposure/train/exposure/000000.tar"}
     bucket.put("site/manifest.json", b'{"name": "My web app", "icons": []}')
     bucket.put("lab/experiment.json", b'{"mine": 1}')
     theirs = {"film.mp4", "run ä/film.mp4", "data/film.mp4", "backup/manifest.json", "site/manifest.json",
               "site/train/1/000000.tar", "site/checkpoints/epoch-000009/detector.safetensors",
+              "site/unfinished/spill/000003.bin", "begun/unfinished/notes.txt",
               "imagenet/train/wds-a/000000.tar", "lab/checkpoints/epoch-000009/detector.safetensors",
               "data/other/train/1/000000.tar", "checkpoints/epoch-000009/detector.safetensors"}
     for key in ours | theirs:
@@ -154,6 +157,17 @@ def test_an_abandoned_sharding_goes_with_its_lease(bucket, tiny_data):
     lease.release()
     clean(bucket.url, older_than_s=0.0, remove=True)
     assert {entry.key for entry in store.list()} == {key for key in files(tiny_data.root) if key.startswith("exposure")}
+
+
+def test_an_unfinished_sharding_goes_as_a_whole(bucket, tiny_data):
+    store = an_unfinished_sharding(open_store(f"{bucket.url}/begun"), tiny_data.read("train/1/000000.tar"))
+    store.write("unfinished/notes.txt", b"of a person")
+    (place,) = look(bucket.url).as_json()["places"]
+    assert (place["kind"], place["tasks_done"]) == ("unfinished sharding", 3)
+    with Lease.acquire(store, say=print):
+        assert clean(bucket.url, older_than_s=0.0, remove=True).loose == []
+    clean(bucket.url, older_than_s=0.0, remove=True)
+    assert {entry.key for entry in store.list()} == {"unfinished/notes.txt"}
 
 
 @pytest.mark.parametrize("verb", ["ls", "pull", "clean"])

@@ -303,6 +303,7 @@ HAMMER = """
 """
 
 
+@pytest.mark.slow
 def test_processes_that_share_a_small_folder_get_right_bytes_and_keep_to_its_limit(tmp_path):
     data, folder, limit = tmp_path / "data", tmp_path / "cache", 300_000
     data.mkdir()
