@@ -144,6 +144,7 @@ class Dying:
         return self.store.create(key, data)
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_started_again(raw):
     whole, _ = write(raw)
     total = len(contents(whole))
