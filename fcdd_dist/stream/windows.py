@@ -62,5 +62,6 @@ class Views(NamedTuple):
 
 def mean_colour(image: np.ndarray) -> np.ndarray:
     """``image``: (H, W, C) uint8 -> (C,) float32 in [0, 1]. Sums are whole numbers: the same wherever it is taken."""
-    sums = image.sum(0, dtype=np.uint32).sum(0, dtype=np.uint64)
+    narrow = np.uint16 if len(image) <= 0xFFFF // 255 else np.uint32  # for the sums of columns: half the time
+    sums = image.sum(0, dtype=narrow).sum(0, dtype=np.uint64)
     return (sums / (255 * image.shape[0] * image.shape[1])).astype(np.float32)

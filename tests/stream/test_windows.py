@@ -100,7 +100,8 @@ def test_every_place_and_both_sides_are_drawn():
 
 
 def test_the_mean_colour_of_the_brightest_and_largest_image():
-    assert mean_colour(np.full((512, 256, 3), 255, np.uint8)).tolist() == [1, 1, 1]
+    for height in (1, 256, 257, 258, 512):
+        assert mean_colour(np.full((height, 256, 3), 255, np.uint8)).tolist() == [1, 1, 1]
     assert mean_colour(np.zeros((1, 1, 1), np.uint8)).tolist() == [0]
 
 
