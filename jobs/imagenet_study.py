@@ -55,10 +55,11 @@ def main() -> int:
                  "all", "--exclude", "none", "--form", form, "--out", str(data)])
         for class_id in classes:
             name = f"{class_id}-{form}" + "".join(f"-{setting}" for setting in options.set).replace("=", "")
-            settings = [f"schedule.shorten={600 / options.epochs}", *options.set]
+            settings = [word for setting in (f"schedule.shorten={600 / options.epochs}", *options.set)
+                        for word in ("--set", setting)]
             runs = options.out / "runs"
-            run(["train", "imagenet30", "--data", str(data), "--nominal", class_id, "--storage", str(runs), "--name", name,
-                 "--epochs", str(options.epochs), *(word for setting in settings for word in ("--set", setting))])
+            run(["train", "imagenet30", "--data", str(data), "--nominal", class_id, "--storage", str(runs),
+                 "--name", name, "--epochs", str(options.epochs), *settings])
             result = json.loads((runs / name / "result.json").read_text())
             number = frequencies(data, class_id)
             lines.append(f"{result['class_name']:<16} {form:<16} AUROC {result['auroc']:.3f}   the one number: "
