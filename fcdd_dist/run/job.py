@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from .. import checkpoint
 from ..data.manifest import EXPOSURE, MANIFEST, Manifest, Part, Shard, Split, check_sizes, load_manifest
@@ -32,6 +33,7 @@ class Job(Value):
     budget_bytes: int | None = None  # decoded bytes a split may keep on the device; None for a share of what is free
     threshold_budget: Fraction = 0.05  # share of nominal images that the threshold may flag
     threads: Count | None = None  # None for torch's default
+    decode: Literal["cpu", "cuda"] = "cpu"  # who decodes the JPEGs that are trained on; pixels differ in the last bits
     cache: str | None = None  # a folder of each machine for the shards of object storage; None for no cache
     cache_bytes: Count = 50 * 10**9  # that the cache may hold, together with whoever else uses it
     attempt: int | None = None  # of the lease under which a commit counts; None where nobody else can be there

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from ..errors import Fault, Interrupted
+from ..errors import BadInput, Fault, Interrupted
 from ..storage import Counts, counts, open_store
 from ..world import World
 from .job import RESULT, Job, Prepared, prepare
@@ -104,6 +104,8 @@ def open_stream(prepared: Prepared, preprocessing: Preprocessing, world: World, 
     from ..stream.pixels import Pixels, open_pixels
 
     job, e = prepared.job, prepared.experiment
+    if job.decode == "cuda" and device.type != "cuda":
+        raise BadInput(f"decode=cuda needs a GPU, and this worker has none (its device is {device}): leave it out")
     budget = default_budget(device, world.size) if job.budget_bytes is None else job.budget_bytes
     shards = {which: prepared.shards(which, *prepared.trained_on) for which in ("nominal", "exposure")}
     opened: dict[str, Pixels | None] = {"nominal": None, "exposure": None}
@@ -111,7 +113,7 @@ def open_stream(prepared: Prepared, preprocessing: Preprocessing, world: World, 
         if shards[which]:
             opened[which] = open_pixels(store, shards[which], e.data.form, device, budget=budget, lanes=e.lanes,
                                         window=e.data.window, threads=default_threads(),
-                                        means=e.augmentation.crop == "random")
+                                        means=e.augmentation.crop == "random", decode=job.decode)
             budget -= opened[which].resident_bytes
     counts = {which: tuple(shard.samples for shard in found) for which, found in shards.items()}
     order = Order(batch_size=e.batch_size, lanes=e.lanes, seed=e.seed, window=e.data.window, repeats=e.data.repeats,
@@ -158,7 +160,7 @@ def _finish(prepared: Prepared, world: World, commits: Commits, state: State, se
         "seconds": seconds_trained, "seconds_of_this_attempt": seconds,
         "images_per_s": sum(line["images_per_s"] * line["seconds"] for line in state.history) / seconds_trained,
         "input_wait_s": waited, "input_wait_share": waited / seconds_trained,
-        "workers": world.size, "threads": commits.threads, "versions": versions(),
+        "workers": world.size, "threads": commits.threads, "decode": prepared.job.decode, "versions": versions(),
     }
     commits.check_lease()
     run.write("scores.csv", scores.csv(detector.threshold.value))

@@ -13,20 +13,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from ..data.manifest import Shard
 from ..data.shards.decode import decode_pixels, decode_sample, decode_shard, size_of
-from ..data.shards.read import FETCHERS, Sample, fetch, fetch_each, read_each, read_shard
+from ..data.shards.read import FETCHERS, Sample, fetch, fetch_each, parse_shard, read_each, read_shard
 from ..errors import BadInput
 from ..experiment import Form
 from ..storage import Store
+from .nvjpeg import decode_on_device
 from .shelf import Shelf
-from .windows import Views, Windows, mean_colour
+from .windows import Views, Windows, mean_colour, mean_colour_of
 
+Decoder = Literal["cpu", "cuda"]  # of JPEG; see ``nvjpeg``
 STREAM_BYTES = 160 << 20  # of shards that a streamed split keeps
 _DECODED_AHEAD = 6  # requests
 _LOOKED_AHEAD = 64  # requests whose shards are fetched, as far as these have room
@@ -58,7 +60,7 @@ class Resident:
     waited_s = 0.0
 
     def __init__(self, store: Store, shards: tuple[Shard, ...], form: Form, device: torch.device, threads: int, *,
-                 means: bool = False) -> None:
+                 means: bool = False, decode: Decoder = "cpu") -> None:
         """``means``: of colours are kept, as ``views`` needs them."""
         self.samples = sum(shard.samples for shard in shards)
         self._form = form
@@ -79,12 +81,20 @@ class Resident:
 
         def load(number: int, content: bytes | list[Sample]) -> None:
             first, end = last[number] - shards[number].samples, last[number]
+            place = self._flat[self._starts[first]: self._starts[end]]
+            if decode == "cuda" and form.quality is not None:
+                samples = parse_shard(content, store, shards[number]) if isinstance(content, bytes) else content
+                decoded = decode_on_device(samples, form, store, shards[number], device)
+                place.copy_(torch.cat([image.reshape(-1) for image in decoded]))
+                if means:
+                    self._means[first: end] = torch.stack([mean_colour_of(image) for image in decoded]).cpu()
+                return
             images = decode_shard(content, form, store, shards[number]) if isinstance(content, bytes) else [
                 decode_sample(sample, form, store, shards[number]) for sample in content]
             for index, image in enumerate(images if means else ()):
                 self._means[first + index] = mean_colour(image.transpose(1, 2, 0))
             piece = images if isinstance(images, np.ndarray) else np.concatenate([image.ravel() for image in images])
-            self._flat[self._starts[first]: self._starts[end]] = torch.from_numpy(piece).view(-1).to(device)
+            place.copy_(torch.from_numpy(piece).view(-1))
 
         with ThreadPoolExecutor(threads, "decode") as decoders:
             loading: deque[Future[None]] = deque()
@@ -137,7 +147,9 @@ class Streamed:
     Fetching has threads of its own and looks further ahead, so that decoding does not wait for a slow network.
     """
 
-    def __init__(self, store: Store, shards: tuple[Shard, ...], form: Form, device: torch.device, threads: int) -> None:
+    def __init__(self, store: Store, shards: tuple[Shard, ...], form: Form, device: torch.device, threads: int, *,
+                 decode: Decoder = "cpu") -> None:
+        self._on_device = decode == "cuda" and form.quality is not None
         self.samples = sum(shard.samples for shard in shards)
         self.resident_bytes, self.waited_s = 0, 0.0
         self._store, self._shards, self._form, self._device, self._threads = store, shards, form, device, threads
@@ -183,10 +195,11 @@ class Streamed:
         return _Request(ids, windows, numbers, np.unique(numbers).tolist())
 
     def _begin(self, request: _Request, decoders: ThreadPoolExecutor) -> _Decoding:
-        n, channels, pinned = len(request.ids), self._form.channels, self._device.type == "cuda"
+        n, channels = len(request.ids), self._form.channels
         side = self._form.side if request.windows is None else request.windows.side
-        views = Views(torch.empty((n, channels, side, side), dtype=torch.uint8, pin_memory=pinned),
-                      None if request.windows is None else torch.empty((n, channels), pin_memory=pinned))
+        where = {"device": self._device} if self._on_device else {"pin_memory": self._device.type == "cuda"}
+        views = Views(torch.empty((n, channels, side, side), dtype=torch.uint8, **where),
+                      None if request.windows is None else torch.empty((n, channels), **where))
         rows = np.argsort(request.numbers, kind="stable")
         step = _TOGETHER if self._form.quality is not None else max(1, n)
         return _Decoding(views, [decoders.submit(self._decode, request, rows[first: first + step], views)
@@ -201,10 +214,21 @@ class Streamed:
 
     def _decode(self, request: _Request, rows: np.ndarray, views: Views) -> None:
         """Fills some rows of ``views``."""
-        out, windows, numbers = views.images.numpy(), request.windows, request.numbers[rows]
+        windows, numbers = request.windows, request.numbers[rows]
+        out = views.images if self._on_device else views.images.numpy()
         for number in np.unique(numbers).tolist():
             content, shard, mine = self._shelf.content(number), self._shards[number], rows[numbers == number]
             places = request.ids[mine] - (self._ends[number] - shard.samples)
+            if self._on_device:
+                images = decode_on_device([content[place] for place in places], self._form, self._store, shard,
+                                          self._device)
+                for row, image in zip(mine.tolist(), images, strict=True):
+                    if windows is None:
+                        out[row] = image
+                    else:
+                        windows.cut(row, image, out[row])
+                        views.means[row] = mean_colour_of(image)
+                continue
             if windows is None and isinstance(content, np.ndarray):
                 out[mine] = content[places]
                 continue
@@ -226,7 +250,7 @@ def _read(store: Store, form: Form, shard: Shard) -> np.ndarray | list[Sample]:
 
 
 def open_pixels(store: Store, shards: tuple[Shard, ...], form: Form, device: torch.device, *, budget: int,
-                lanes: int, window: int, threads: int, means: bool = False) -> Pixels:
+                lanes: int, window: int, threads: int, means: bool = False, decode: Decoder = "cpu") -> Pixels:
     """Resident where the decoded images fit ``budget`` bytes, streamed otherwise.
 
     Images of several sizes are reckoned as large as their form allows: how large they are is known when all have been
@@ -235,12 +259,12 @@ def open_pixels(store: Store, shards: tuple[Shard, ...], form: Form, device: tor
     """
     samples = sum(shard.samples for shard in shards)
     if samples * form.channels * form.side * form.longest <= budget:
-        return Resident(store, shards, form, device, threads, means=means)
+        return Resident(store, shards, form, device, threads, means=means, decode=decode)
     mean_samples, mean_bytes = samples / len(shards), sum(shard.bytes for shard in shards) / len(shards)
     touched = min(len(shards), lanes * (min(window, samples / lanes) / mean_samples + 1))
     if touched * mean_bytes > STREAM_BYTES:
         raise BadInput(f"{store.url}: {lanes} lanes with a window of {window} samples read {touched:.0f} shards at a "
                        f"time, {touched * mean_bytes / 1e6:.0f} MB, more than the {STREAM_BYTES / 1e6:.0f} MB of "
                        f"streaming: set data.window or lanes lower, or shard anew, since shards are smaller now")
-    return Streamed(store, shards, form, device, threads)
+    return Streamed(store, shards, form, device, threads, decode=decode)
 

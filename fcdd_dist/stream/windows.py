@@ -31,12 +31,14 @@ class Windows(NamedTuple):
         room = sizes - self.side + 1
         return (self.down * room[:, 0]).astype(np.int64), (self.across * room[:, 1]).astype(np.int64)
 
-    def cut(self, row: int, image: np.ndarray, out: np.ndarray) -> None:
+    def cut(self, row: int, image: np.ndarray | torch.Tensor, out: np.ndarray | torch.Tensor) -> None:
         """Copies the square of image number ``row``, (C, H, W), into ``out`` (C, side, side)."""
         top, left = (int(drawn[row] * (extent - self.side + 1))
                      for drawn, extent in zip((self.down, self.across), image.shape[1:], strict=True))
         square = image[:, top: top + self.side, left: left + self.side]
-        out[:] = square[:, :, ::-1] if self.mirrored[row] else square
+        if self.mirrored[row]:
+            square = square[:, :, ::-1] if isinstance(square, np.ndarray) else square.flip(2)
+        out[:] = square
 
     def gather(self, flat: torch.Tensor, starts: np.ndarray, sizes: np.ndarray, channels: int) -> torch.Tensor:
         """All squares, (n, channels, side, side), of images that lie in ``flat`` from ``starts`` on, plane by plane."""
@@ -58,6 +60,11 @@ class Views(NamedTuple):
 
     images: torch.Tensor  # (n, C, side, side) uint8
     means: torch.Tensor | None  # (n, C) float32: the mean colours of the whole images, in [0, 1]; None if not asked for
+
+
+def mean_colour_of(image: torch.Tensor) -> torch.Tensor:
+    """As ``mean_colour``, of (C, H, W) on a device."""
+    return (image.sum((1, 2)).double() / (255 * image.shape[1] * image.shape[2])).float()
 
 
 def mean_colour(image: np.ndarray) -> np.ndarray:
