@@ -238,7 +238,7 @@ def _excluded(source: Source, recipe: str, exclude: Iterable[str] | None) -> set
     for name in names:
         if (listed := exclusion(name)) is not None:
             excluded |= listed & source.classes.keys()
-        else:
+        elif name in source.classes or name not in NAMED["imagenet1k"]():  # which may well be left out already
             excluded.add(_find_class(source, name, f"; or the name of a list: {', '.join(NAMED)}"))
     return excluded
 

@@ -23,7 +23,7 @@ _BLOCK = 512  # bytes
 _PADDING = 1 << 20  # zeros after an archive's end, at the most; writers fill up to 10,240 bytes, or what they are told
 _HEADER = 16 << 20  # bytes that one read of headers may ask for
 _OPEN_FILES = 16  # kept open at a time: a folder may hold 21,841 tars
-_BYTES_PER_IMAGE = 110_000  # of ImageNet22k, on average
+BYTES_PER_IMAGE = 110_000  # of ImageNet22k, on average
 _GZIP = b"\x1f\x8b"
 UNPACK = "gzip can't be read at places: unpack it once (a tar of tars by tar -xzf, others by gunzip) and give that"
 
@@ -132,7 +132,7 @@ class Tars:
 
     def about(self, class_id: str) -> int:
         """An estimate by the bytes: the headers of all of ImageNet22k are 14 million reads."""
-        return max(1, self._tars[class_id].size // _BYTES_PER_IMAGE) if class_id in self._tars else 0
+        return max(1, self._tars[class_id].size // BYTES_PER_IMAGE) if class_id in self._tars else 0
 
 
 class _File:

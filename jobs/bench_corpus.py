@@ -1,0 +1,95 @@
+"""The memory of sharding a corpus of very many images. Run as a program it is the process that is measured.
+
+The images are tiny, so that many pass; the cuts are scaled, so that the small corpus is cut into as few spills and
+buckets as it would be, and the large one into as many as ImageNet22k.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+from bench_memory import peak_mb
+from bench_timing import Bench, Row, Skip
+
+_ALL = 14_200_000
+_FEW, _MANY = 20_000, 200_000
+_PER_SYNSET = 60  # so that there are as many spills; in ImageNet22k one has about six synsets of 650
+_SIDE = 8
+
+
+def corpus(bench: Bench, data) -> list[Row]:
+    """What ten times the images, cut as finely as 14.2 million, add to the peak of the process that shards them all."""
+    if not Path("/proc/self/status").exists():
+        raise Skip("peaks are read from /proc")
+    few, many = (count // (100 if bench.quick else 1) for count in (_FEW, _MANY))
+    made = {count: write_corpus(data.folder / f"corpus-{count}.tar", count) for count in (few, many)}
+    found = {count: _child(path, data.folder / f"corpus-{count}", count if count == few else _ALL, count)
+             for count, path in made.items()}
+    small, large = found[few], found[many]
+    return [Row(f"memory to shard {many:,} images in {large['spills']:,} spills, {large['buckets']:,} buckets, beyond "
+                f"that of {few:,} in {small['spills']:,} and {small['buckets']:,}", large["peak_mb"] - small["peak_mb"],
+                "MB", 250, at_least=False, figures={
+                    "peak_mb": large["peak_mb"], "few_peak_mb": small["peak_mb"], "idle_mb": large["idle_mb"],
+                    "images_per_s": large["images_per_s"]})]
+
+
+def write_corpus(path: Path, count: int) -> Path:
+    """A tar of synset tars of tiny images, each of its own pixels."""
+    with tarfile.open(path, "w") as whole:
+        for synset, first in enumerate(range(0, count, _PER_SYNSET)):
+            inner = io.BytesIO()
+            with tarfile.open(fileobj=inner, mode="w") as tar:
+                for number in range(first, min(first + _PER_SYNSET, count)):
+                    pixels = (number.to_bytes(4, "little") * (_SIDE * _SIDE * 3 // 4))
+                    _add(tar, f"n{synset:08}_{number}.ppm", b"P6 %d %d 255\n" % (_SIDE, _SIDE) + pixels)
+            _add(whole, f"n{synset:08}.tar", inner.getvalue())
+    return path
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
+def _child(path: Path, out: Path, as_many_as: int, count: int) -> dict:
+    done = subprocess.run([sys.executable, __file__, str(path), str(out), str(as_many_as), str(count)],
+                          capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the process that shards failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _measure(path: str, out: str, as_many_as: str, count: str) -> dict:
+    import time
+
+    from fcdd_dist.data.shards import plan
+    from fcdd_dist.data.shards.tasks import SpillTask, one_after_another
+    from fcdd_dist.data.shards.write import shard_exposure
+    from fcdd_dist.data.sources import archive
+    from fcdd_dist.experiment import Form
+    from fcdd_dist.storage import FolderStore
+
+    archive.BYTES_PER_IMAGE = 1024  # by which the images of an archive are estimated: a header, and a block of pixels
+    scale = int(as_many_as) / int(count)
+    plan.SPILL_SAMPLES = max(1, round(plan.SPILL_SAMPLES / scale))
+    plan.BUCKET_SAMPLES = max(1, round(plan.BUCKET_SAMPLES / scale))
+    tasks = {"spills": 0, "buckets": 0}
+
+    def counted(*of):
+        for task, record in one_after_another(*of):
+            tasks["spills" if isinstance(task, SpillTask) else "buckets"] += 1
+            yield task, record
+
+    idle, began = peak_mb(), time.perf_counter()
+    shard_exposure("folder", path, FolderStore(out), form=Form.parse("png-8-rgb"), runner=counted)
+    return {"idle_mb": idle, "peak_mb": peak_mb(), "images_per_s": int(count) / (time.perf_counter() - began), **tasks}
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure(*sys.argv[1:])))
