@@ -22,6 +22,7 @@ _RIVALS = {"webdataset": (0, 1, 2), "ImageFolder": (0, 1, 2), "litdata": (0, 1, 
            "Ray Data": (1,)}  # with how many workers
 _APART = {"litdata": "litdata", "mosaicml-streaming": "mosaic"}  # whose dependencies clash, and how the spec calls them
 _COLUMNS = {"images_per_s": True, "first_batch_s": False, "peak_mb": False, "resume_s": False}  # whether more is better
+_PLACES = ("HOME", "TMPDIR", "DATA_OPTIMIZER_CACHE_FOLDER", "DATA_OPTIMIZER_DATA_CACHE_FOLDER")
 _BATCH, _EVERY_S = 128, 0.1
 _INSTALL_S = 600
 
@@ -32,6 +33,12 @@ class Peers:
     def __init__(self, folder: Path, spec: dict) -> None:
         self._folder, self._spec = folder, folder / "spec.json"
         self._spec.write_text(json.dumps(spec))
+        self._environment = dict(os.environ)
+        # litdata deletes <temporary folder>/data and /chunks, whoever's these are, and others litter there and at home.
+        for variable in _PLACES:
+            place = folder / "places" / variable.lower()
+            place.mkdir(parents=True)
+            self._environment[variable] = str(place)
         self._pythons: dict[str, str] = {}
 
     def make_environment(self, package: str) -> None:
@@ -54,7 +61,7 @@ class Peers:
         """What the process says; with task ``memory`` what it and its children take beyond what they take idle."""
         command = [self._pythons.get(name, sys.executable), str(_SCRIPT), name, task, str(workers), str(self._spec)]
         what = f"{name} with {workers} workers, {task}"
-        with _started(command) as process:
+        with _started(command, self._environment) as process:
             if task != "memory":
                 return json.loads(_finished(process, what).splitlines()[-1])
             for line in process.stdout:
@@ -72,10 +79,10 @@ class Peers:
 
 
 @contextlib.contextmanager
-def _started(command: list[str]) -> Iterator[subprocess.Popen]:
+def _started(command: list[str], environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen]:
     """A process in a group of its own, which is gone with all its children when the context ends."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True, start_new_session=True)
+                               text=True, start_new_session=True, env=environment)
     try:
         yield process
     finally:
@@ -145,6 +152,8 @@ def peers(bench: Bench, data: DataSets) -> list[Row]:
                     skipped[name] = str(error)
                     every.pop(name, None)
                     break
+                print(f"{name}, {workers} workers: " + ", ".join(f"{column} {value:,.4g}" for column, value in
+                                                                 told.items()), file=sys.stderr, flush=True)
                 turns[-1][name, workers] = told["images_per_s"]
                 found.setdefault((name, workers), told)
     for name, reason in skipped.items():

@@ -145,6 +145,11 @@ class Litdata(WithState):
         self.litdata = litdata
 
     def write(self) -> None:
+        from litdata.processing import data_processor
+
+        # It empties these folders first; where it would not be ours that it empties, nothing may begin.
+        for folder in (data_processor._get_cache_dir(), data_processor._get_cache_data_dir()):
+            assert Path(self.spec["litdata"]).parent in Path(folder).parents, f"litdata would empty {folder}"
         paths = sorted(map(str, Path(self.spec["files"]).rglob("*.jpg")))
         self.litdata.optimize(fn=_opened, inputs=paths, output_dir=self.spec["litdata"], chunk_bytes="8MB",
                               num_workers=1)

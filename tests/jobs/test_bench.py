@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 BENCH = Path(__file__).parents[2] / "jobs" / "bench.py"
 
@@ -102,6 +103,30 @@ def test_we_and_others_read_the_same_images(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="processes are found in /proc")
+def test_what_others_delete_and_leave_is_in_a_folder_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH.parent))
+    from bench_peers import Peers
+
+    standing = tmp_path / "data" / "of-somebody"
+    standing.mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    folder = tmp_path / "bench"
+    folder.mkdir()
+    (folder / "files").mkdir()
+    Image.new("RGB", (16, 16)).save(folder / "files" / "0.jpg")
+    peers = Peers(folder, {"files": str(folder / "files"), "litdata": str(folder / "litdata")})
+    try:
+        peers.make_environment("litdata")
+    except Exception as error:
+        if type(error).__name__ != "Skip":
+            raise
+        pytest.skip(str(error))
+    peers.run("litdata", "write", 0)
+    assert (folder / "litdata" / "index.json").exists()
+    assert standing.exists()
+    assert {path.name for path in tmp_path.iterdir()} <= {"data", "bench"}
+
+
 def test_an_interrupted_comparison_leaves_nothing(tmp_path):
     command = [sys.executable, str(BENCH), "peers", "--quick", "--threads", "1"]
     with subprocess.Popen(command, env=os.environ | {"TMPDIR": str(tmp_path)}, stdout=subprocess.DEVNULL,
