@@ -189,9 +189,10 @@ def test_what_is_finished_is_not_done_again(raw, cut_small, tmp_path):
     with pytest.raises(Killed):
         run(raw, store, runner=stopping(1))  # whose second record is written
     assert standing_plan(store).tasks[:3] == ("nominal-good", "nominal-other", "spill-000000")
+    store.write(f"{FOLDER}mine.txt", b"somebody's")
     run(raw, store, runner=counting(done))
     assert done == [f"spill-{number:06}" for number in range(6)] + [f"gather-{number:06}" for number in range(8)]
-    assert not (tmp_path / "data" / FOLDER).exists()
+    assert [entry.key for entry in store.list(FOLDER)] == [f"{FOLDER}mine.txt"]
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -126,10 +126,13 @@ def differences(theirs: Plan, ours: Plan) -> list[str]:
     return found or ["tasks"]
 
 
-def tidy(store: Store) -> None:
-    """Removes all that is unfinished, the plan last: until then it can be tidied up again."""
+def tidy(store: Store, plan: Plan) -> None:
+    """Removes what a sharding has kept there, the plan last: until then it can be tidied up again."""
+    ours = {DIGESTS, *map(record_key, plan.tasks)}
+    if plan.exposure:
+        ours |= set(map(spill_key, range(len(plan.exposure.spills))))
     for entry in list(store.list(FOLDER)):
-        if entry.key != PLAN:
+        if entry.key in ours:
             store.delete(entry.key)
     store.delete(PLAN)
 

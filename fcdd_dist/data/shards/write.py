@@ -124,7 +124,7 @@ class _Sharding:
             goes_on = standing_plan(out) is not None
             if exists(out, MANIFEST):
                 if goes_on and standing_plan(out) == plan:  # killed while it tidied up
-                    tidy(out)
+                    tidy(out, plan)
                     return load_manifest(out)
                 refuse_standing(out)
             if not goes_on:
@@ -146,7 +146,7 @@ class _Sharding:
                     inner.commit(exposure)
             if nominal is not None:
                 manifest = self._claim.commit(nominal)
-            tidy(out)
+            tidy(out, plan)
             return manifest
 
     def _nominal(self) -> Manifest:
