@@ -95,14 +95,13 @@ class Detector:
 
     def outputs_of(self, images: Sequence[np.ndarray | Image]) -> torch.Tensor:
         """What the net gives for a few images as people have them: (n, 1, u, v) float32 on its device."""
-        return self.outputs_of_stored([as_stored(_pil(image), self.experiment.data.form).transpose(2, 0, 1)
-                                       for image in images])
+        return self.outputs_of_stored([as_stored(_pil(image), self.experiment.data.form) for image in images])
 
     def outputs_of_stored(self, images: Sequence[np.ndarray]) -> torch.Tensor:
-        """What the net gives for a few stored images (C, H, W), maybe of several sizes: (n, 1, u, v) float32."""
-        centre = self.preprocessing.centre
-        return self.outputs(torch.from_numpy(np.stack(
-            images if centre is None else [central(image, centre) for image in images])))
+        """What the net gives for a few stored images (H, W, C), maybe of several sizes: (n, 1, u, v) float32."""
+        if (centre := self.preprocessing.centre) is not None:
+            images = [central(image.transpose(2, 0, 1), centre).transpose(1, 2, 0) for image in images]
+        return self.outputs(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
 
     def seen(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """(left, top, right, bottom) of what the detector looks at in an image of ``size`` (width, height), in pixels.

@@ -24,7 +24,7 @@ def write_heatmaps(run: Store, detector: Detector, store: Store, manifest: Manif
     blocks = extremes(scores.labels, scores.scores, _COLUMNS // 2)
     wanted = sorted({*by_score, *(index for indices in blocks.values() for index in indices)})
     images = _images(wanted, store, manifest, scores)
-    outputs = detector.outputs_of_stored([image.transpose(2, 0, 1) for image in images])
+    outputs = detector.outputs_of_stored(images)
     maps = [detector.map_in(output, image.shape[1::-1]) for output, image in zip(outputs, images, strict=True)]
     # As in the paper's figures of whole test sets, what is shown as 1 is set by the maps of the figure itself. Exposure
     # images, which set the detector's own scale, may be so anomalous that everything else is blue.
