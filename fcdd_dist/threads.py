@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+T, V = TypeVar("T"), TypeVar("V")
 
 
 class Threads:
@@ -62,3 +63,21 @@ class Threads:
                 except BaseException as error:  # noqa: BLE001 - raised by whoever asks for the result
                     future.set_exception(error)
             del task, future, function, arguments  # what they hold is large
+
+
+def ahead(function: Callable[[V], T], values: Iterable[V], count: int, name: str) -> Iterator[T]:
+    """``function`` of each of the ``values``, in their order; at most ``count`` are on their way or wait to be taken.
+
+    Raises what ``function`` raised when it is that value's turn. Closing it does not wait for what is on its way.
+    """
+    threads = Threads(count, name)
+    waiting: deque[Future[T]] = deque()
+    try:
+        for value in values:
+            waiting.append(threads.submit(function, value))
+            if len(waiting) == count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        threads.close()

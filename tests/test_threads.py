@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from fcdd_dist.threads import Threads
+from fcdd_dist.threads import Threads, ahead
 
 
 def test_results_and_errors_come_back():
@@ -69,3 +69,24 @@ def test_many_may_submit_and_close_at_once():
         for future in [inner for outer in futures for inner in outer.result(5)]:
             assert future.cancelled() or future.result(5) == 0
         out.close()
+
+
+def test_reading_ahead_keeps_the_order_and_its_bound():
+    lock, begun, done = threading.Lock(), [], []
+
+    def work(number):
+        with lock:
+            begun.append(number)
+        time.sleep(0.02 if number % 3 == 0 else 0.001)
+        if number == 30:
+            raise ZeroDivisionError
+        return number
+
+    results = ahead(work, range(40), 4, "ahead")
+    with pytest.raises(ZeroDivisionError):
+        for number, result in enumerate(results):
+            assert result == number
+            done.append(result)
+            assert max(begun) <= len(done) + 3
+    assert done == list(range(30))
+    assert max(begun) < 40

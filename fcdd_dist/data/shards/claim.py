@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import get_args
 
 from ...errors import Conflict, Damaged, FcddError, NotFound
 from ...storage import Store, exists
 from ...storage.lease import LEASE, Lease
+from ...threads import ahead
 from ..manifest import CLASS_ID, MANIFEST, Manifest, Split
 from ..sources.folders import printable
 
@@ -69,12 +70,12 @@ class Claim:
         """
         left = [entry.key for split in get_args(Split) for entry in self.store.list(f"{split}/")
                 if SHARD.fullmatch(entry.key)]
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for key, ours in zip(left, pool.map(lambda key: is_shard(self.store, key), left), strict=True):
-                if ours is False:
-                    raise Conflict(f"{self.store.url} holds other files, such as {printable(key)}, which is no shard "
-                                   f"of ours: choose another place")
-            list(pool.map(self.store.delete, left))
+        looks = ahead(partial(is_shard, self.store), left, _AT_ONCE, "look")
+        for key, ours in zip(left, looks, strict=True):
+            if ours is False:
+                raise Conflict(f"{self.store.url} holds other files, such as {printable(key)}, which is no shard of "
+                               f"ours: choose another place")
+        list(ahead(self.store.delete, left, _AT_ONCE, "delete"))
 
     def _overtaken(self) -> Conflict:
         return Conflict(f"another process has written to {self.store.url} meanwhile: shard again, one at a time")

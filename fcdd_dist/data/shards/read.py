@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from ...errors import Damaged
 from ...storage import Store
+from ...threads import ahead
 from ..manifest import Shard
 
 FETCHERS = 8  # threads that fetch shards: they cost little, since they wait
@@ -55,17 +55,7 @@ def fetch_each(store: Store, shards: Sequence[Shard]) -> Iterator[bytes]:
 
     Raises as ``read_shard`` does, when it is the shard's turn. Closing it does not wait for what is on its way.
     """
-    pool = ThreadPoolExecutor(FETCHERS, "fetch")
-    ahead: deque[Future[bytes]] = deque()
-    try:
-        for shard in shards:
-            ahead.append(pool.submit(fetch, store, shard))
-            if len(ahead) == FETCHERS:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    return ahead(partial(fetch, store), shards, FETCHERS, "fetch")
 
 
 def fetch(store: Store, shard: Shard) -> bytes:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
 from ...errors import BadInput, Damaged, NotFound
 from ...experiment import Value
 from ...storage import Store
+from ...threads import ahead
 from ..manifest import EXPOSURE, Part, Split
 from ..sources import TRAIN_AND_TEST, Source, open_exposure, open_source
 from .plan import Plan, gather_task, nominal_task, spill_task
+from .read import FETCHERS
 from .spool import DIGEST, Spool, cut, nominal_target, set_aside
 from .unfinished import (
     DIGESTS,
@@ -30,6 +32,9 @@ from .unfinished import (
 )
 from .uploads import Uploads
 from .writing import Allowance, Writing
+
+
+_AHEAD_BYTES = 64 << 20  # of slices that are read before they are needed
 
 
 class NominalTask(Value):
@@ -174,8 +179,10 @@ def _gather(plan: Plan, task: GatherTask, out: Store) -> GatherRecord:
     parts: dict[Split, Part] = {}
     beside = out.at(EXPOSURE) if plan.nominal else out
     with Spool() as spool, Uploads(beside) as uploads:
-        for piece in task.slices:
-            for record in cut(_read(out, piece)):
+        largest = max((piece.end - piece.start for piece in task.slices), default=1)
+        at_once = max(1, min(FETCHERS, _AHEAD_BYTES // largest))
+        for data in ahead(partial(_read, out), task.slices, at_once, "fetch"):
+            for record in cut(data):
                 spool.add_record(record)
         order, _ = spool.by_digest()
         numbers = np.empty(len(order), int)

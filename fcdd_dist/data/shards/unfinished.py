@@ -18,12 +18,14 @@ from pydantic import ValidationError
 from ...errors import BadInput, Conflict, NotFound
 from ...experiment import Value, newer_schema
 from ...storage import Store
+from ...threads import ahead
 from ..manifest import LeftOut, Part, Split
 from .plan import Plan
 
 FOLDER = "unfinished/"
 PLAN = f"{FOLDER}plan.json"
 DIGESTS = f"{FOLDER}digests.bin"  # of the nominal images that are measured with
+_AT_ONCE = 16  # small objects that are read or removed
 _SHOWN = 5  # differences that a message names
 
 
@@ -74,15 +76,17 @@ def write_record(store: Store, task: str, record: Record) -> None:
 def read_records(store: Store, kind: type[R], tasks: Iterable[str]) -> dict[str, R]:
     """The records of those of ``tasks`` that are done. One that can't be read counts as none: its task is done again.
     """
+
+    def read(task: str) -> R | None:
+        try:
+            return kind.model_validate_json(store.read(record_key(task)))
+        except (NotFound, ValidationError):
+            return None
+
     there = {entry.key for entry in store.list(FOLDER)}
-    found = {}
-    for task in tasks:
-        if record_key(task) in there:
-            try:
-                found[task] = kind.model_validate_json(store.read(record_key(task)))
-            except (NotFound, ValidationError):
-                continue
-    return found
+    done = [task for task in tasks if record_key(task) in there]
+    records = zip(done, ahead(read, done, _AT_ONCE, "records"), strict=True)
+    return {task: record for task, record in records if record is not None}
 
 
 def standing_plan(store: Store) -> Plan | None:
@@ -131,9 +135,8 @@ def tidy(store: Store, plan: Plan) -> None:
     ours = {DIGESTS, *map(record_key, plan.tasks)}
     if plan.exposure:
         ours |= set(map(spill_key, range(len(plan.exposure.spills))))
-    for entry in list(store.list(FOLDER)):
-        if entry.key in ours:
-            store.delete(entry.key)
+    left = [entry.key for entry in store.list(FOLDER) if entry.key in ours]
+    list(ahead(store.delete, left, _AT_ONCE, "delete"))
     store.delete(PLAN)
 
 
