@@ -33,7 +33,6 @@ from .unfinished import (
 from .uploads import Uploads
 from .writing import Allowance, Writing
 
-
 _AHEAD_BYTES = 64 << 20  # of slices that are read before they are needed
 
 
