@@ -25,7 +25,7 @@ from fcdd_dist.model.normalization import Preprocessing
 from fcdd_dist.run import Prepared
 from fcdd_dist.run.rank import measured_preprocessing
 from fcdd_dist.stream.budget import default_threads
-from fcdd_dist.stream.pixels import Streamed
+from fcdd_dist.stream.streamed import Streamed
 
 _IMAGENET22K = 14_200_000
 _SHARD = 512  # samples at most

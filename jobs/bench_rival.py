@@ -30,7 +30,7 @@ class Ours:
         from fcdd_dist.data.manifest import load_manifest
         from fcdd_dist.experiment import Exposure
         from fcdd_dist.storage import open_store
-        from fcdd_dist.stream.pixels import Streamed
+        from fcdd_dist.stream.streamed import Streamed
 
         self._classes, self._spec, self._threads = (order, load_manifest, Exposure, open_store, Streamed), spec, workers
 

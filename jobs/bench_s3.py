@@ -182,7 +182,7 @@ def _stream(disk: str, near: str, slow_endpoint: str, pairs: str) -> dict:
 
     from fcdd_dist.data.manifest import load_manifest
     from fcdd_dist.storage import counts
-    from fcdd_dist.stream.pixels import Streamed
+    from fcdd_dist.stream.streamed import Streamed
 
     torch.set_num_threads(1)
     bench, endpoint = Bench(torch.device("cpu"), False, "float32", True), os.environ["AWS_ENDPOINT_URL_S3"]

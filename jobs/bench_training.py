@@ -21,7 +21,7 @@ from fcdd_dist.run import Job, Prepared, prepare
 from fcdd_dist.run.rank import measured_preprocessing, open_stream
 from fcdd_dist.stream.batches import Batch
 from fcdd_dist.stream.budget import default_threads
-from fcdd_dist.stream.pixels import Streamed
+from fcdd_dist.stream.streamed import Streamed
 from fcdd_dist.training.fit import State, fit
 from fcdd_dist.world import World
 

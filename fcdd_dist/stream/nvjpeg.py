@@ -7,6 +7,7 @@ records which one it had, and test and hold-out images are always decoded by the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 
@@ -16,6 +17,8 @@ from ..data.shards.decode import decode_sample, size_of
 from ..data.shards.read import Sample
 from ..experiment import Form
 from ..storage import Store
+
+Decoder = Literal["cpu", "cuda"]  # of JPEG
 
 
 def decode_on_device(samples: Sequence[Sample], form: Form, store: Store, shard: Shard, device: torch.device

@@ -11,7 +11,8 @@ from fcdd_dist.run.rank import measured_preprocessing, open_stream
 from fcdd_dist.storage import MemoryStore
 from fcdd_dist.stream import nvjpeg
 from fcdd_dist.stream.augment import parameters
-from fcdd_dist.stream.pixels import Resident, Streamed
+from fcdd_dist.stream.resident import Resident
+from fcdd_dist.stream.streamed import Streamed
 from fcdd_dist.stream.windows import Windows
 from fcdd_dist.world import World
 from tests.support.photographs import cropping, write_photographs

@@ -13,8 +13,9 @@ from fcdd_dist.data.shards.read import FETCHERS, read_shard
 from fcdd_dist.errors import Damaged, Fault, NotFound
 from fcdd_dist.experiment import Form
 from fcdd_dist.storage import MemoryStore
-from fcdd_dist.stream import pixels
-from fcdd_dist.stream.pixels import Resident, Streamed
+from fcdd_dist.stream import resident, streamed
+from fcdd_dist.stream.resident import Resident
+from fcdd_dist.stream.streamed import Streamed
 from tests.support.shards import SlowStore, no_thread_is_left, until, write_shards
 
 CPU = torch.device("cpu")
@@ -47,7 +48,7 @@ def everything(store, shards, form):
 def test_resident_and_streamed_give_what_is_asked_for(form, room, monkeypatch):
     store = MemoryStore()
     shards = write_shards(store, form, [3, 1, 4, 7, 2, 5, 3])
-    monkeypatch.setattr(pixels, "STREAM_BYTES", room * max(shard.bytes for shard in shards))
+    monkeypatch.setattr(streamed, "STREAM_BYTES", room * max(shard.bytes for shard in shards))
     want, requests = everything(store, shards, form), random_requests(25, 100, 6)
     for opened in (Resident(store, shards, form, CPU, 2), Streamed(store, shards, form, CPU, 2)):
         assert opened.samples == 25
@@ -76,7 +77,7 @@ def test_once_ahead_a_walk_does_not_wait_for_the_network():
     shards = write_shards(store, JPEG, [2] * 100)
     walk = Streamed(store, shards, JPEG, CPU, 1).walk(one_shard_each(shards))
     next(walk)
-    ahead = pixels._LOOKED_AHEAD
+    ahead = streamed._LOOKED_AHEAD
     until(lambda: len(store.done) > ahead)
     store.gate.clear()
     for _ in range(ahead):
@@ -135,11 +136,11 @@ def test_memory_is_bounded_whatever_is_asked_for(size, room, walks, monkeypatch)
     store = CountingStore()
     shards = write_shards(store, JPEG, [1] * 40)
     largest = max(shard.bytes for shard in shards)
-    monkeypatch.setattr(pixels, "STREAM_BYTES", room * largest)
+    monkeypatch.setattr(streamed, "STREAM_BYTES", room * largest)
     store.limit = (max(room, size) + (walks - 1) * size) * largest
-    want, streamed = everything(MemoryStore("", store._objects), shards, JPEG), Streamed(store, shards, JPEG, CPU, 2)
+    want, split = everything(MemoryStore("", store._objects), shards, JPEG), Streamed(store, shards, JPEG, CPU, 2)
     requests = [random_requests(40, 60, size, seed) for seed in range(walks)]
-    under_way = [streamed.walk(each) for each in requests]
+    under_way = [split.walk(each) for each in requests]
     for asked in zip(*requests, strict=True):
         for walk, ids in zip(under_way, asked, strict=True):
             assert torch.equal(next(walk), want[ids])
@@ -237,13 +238,13 @@ def test_a_resident_split_is_decoded_as_it_comes():
     """No more of it is fetched than a few shards that decoding has not come to."""
     store, waiting = SlowStore(), []
 
-    def slow_decode(data, form, where, shard, decode=pixels.decode_shard):
+    def slow_decode(data, form, where, shard, decode=resident.decode_shard):
         waiting.append(len(store.done) - len(waiting))
         time.sleep(0.01)
         return decode(data, form, where, shard)
 
     shards: tuple[Shard, ...] = write_shards(store, PNG, [2] * 60)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pixels, "decode_shard", slow_decode)
+        patch.setattr(resident, "decode_shard", slow_decode)
         Resident(store, shards, PNG, CPU, 2)
     assert max(waiting) <= FETCHERS + 2

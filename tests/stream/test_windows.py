@@ -9,9 +9,11 @@ from fcdd_dist.data.shards.read import read_shard
 from fcdd_dist.errors import Damaged
 from fcdd_dist.experiment import Augmentation, Form
 from fcdd_dist.storage import MemoryStore
-from fcdd_dist.stream import pixels
+from fcdd_dist.stream import streamed
 from fcdd_dist.stream.augment import _jitter, augment, parameters
-from fcdd_dist.stream.pixels import Resident, Streamed, open_pixels
+from fcdd_dist.stream.pixels import open_pixels
+from fcdd_dist.stream.resident import Resident
+from fcdd_dist.stream.streamed import Streamed
 from fcdd_dist.stream.windows import Windows, mean_colour
 from tests.support.shards import SlowStore, no_thread_is_left, until, write_shards
 
@@ -41,8 +43,8 @@ def requests(samples, count=12, size=9, side=16):
 def test_resident_and_streamed_give_the_windows_that_are_asked_for(form, room, monkeypatch):
     store = MemoryStore()
     shards = write_shards(store, form, [3, 1, 4, 7, 2, 5, 3])
-    monkeypatch.setattr(pixels, "STREAM_BYTES", room * max(shard.bytes for shard in shards))
-    monkeypatch.setattr(pixels, "_TOGETHER", 2)
+    monkeypatch.setattr(streamed, "STREAM_BYTES", room * max(shard.bytes for shard in shards))
+    monkeypatch.setattr(streamed, "_TOGETHER", 2)
     images = decoded(store, shards, form)
     asked = list(requests(25))
     for opened in (Resident(store, shards, form, CPU, 2, means=True), Streamed(store, shards, form, CPU, 2)):
@@ -135,7 +137,7 @@ def test_many_threads_share_a_request(monkeypatch):
     store, form = MemoryStore(), FORMS[0]
     shards = write_shards(store, form, [64])
     meet = threading.Barrier(4, timeout=20)
-    decode, first = pixels.decode_pixels, threading.local()
+    decode, first = streamed.decode_pixels, threading.local()
 
     def meeting(*arguments):
         if not hasattr(first, "done"):
@@ -143,7 +145,7 @@ def test_many_threads_share_a_request(monkeypatch):
             meet.wait()
         return decode(*arguments)
 
-    monkeypatch.setattr(pixels, "decode_pixels", meeting)
+    monkeypatch.setattr(streamed, "decode_pixels", meeting)
     (images,) = Streamed(store, shards, form, CPU, 4).walk([np.arange(64)])
     assert len(images) == 64
 
