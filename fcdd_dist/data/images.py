@@ -138,8 +138,8 @@ def decode_stored(data: bytes | memoryview, form: Form) -> np.ndarray:
     """The pixels of a stored image: (channels, height, width) uint8. Raises ValueError for what is not of ``form``.
 
     The size is read from the header first, so that no claim of another size is ever believed. Safe in threads, which
-    decode JPEG side by side. Pillow decodes: torchvision's decoders are at most 10 % faster, deprecated since 0.29,
-    and its PNG decoder ends the process (a segmentation fault) where a checksum is wrong.
+    decode JPEG side by side. simplejpeg decodes: the same pixels as Pillow's, and torchvision's, in 0.47 and 0.89 of
+    the time (256 x 256, one core); it knows JPEG alone, so files as people have them are Pillow's.
     """
     return np.ascontiguousarray(decode_interleaved(data, form).transpose(2, 0, 1))
 
@@ -152,12 +152,22 @@ def decode_interleaved(data: bytes | memoryview, form: Form) -> np.ndarray:
             return pixels.transpose(1, 2, 0)
         stored_png.check_frame(data, form.side, form.channels)  # a PNG that somebody else wrote
     else:
-        stored_size(data, form)
+        return _decode_jpeg(data, form)
     try:
         image = load_image(bytes(data))
     except BadImage as error:
         raise ValueError(str(error)) from None
     return to_form(image, form)
+
+
+def _decode_jpeg(data: bytes | memoryview, form: Form) -> np.ndarray:
+    from simplejpeg import decode_jpeg
+
+    stored_size(data, form)
+    try:
+        return decode_jpeg(data, "GRAY" if form.channels == 1 else "RGB")
+    except ValueError as error:
+        raise ValueError(f"it is damaged or truncated: {error}") from None
 
 
 def stored_size(data: bytes | memoryview, form: Form) -> tuple[int, int]:

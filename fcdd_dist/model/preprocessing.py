@@ -9,6 +9,11 @@ from ..data.images import central
 from .normalization import Preprocessing
 
 
+def unit(images: torch.Tensor) -> torch.Tensor:
+    """uint8 -> float32 in [0, 1]. Multiplied, here and below: on CPUs a division takes twenty times as long."""
+    return images.to(torch.float32).mul_(1 / 255)
+
+
 def lcn(x: torch.Tensor) -> torch.Tensor:
     """Local contrast normalisation, L1: each image less its mean, over its mean absolute deviation.
 
@@ -18,15 +23,15 @@ def lcn(x: torch.Tensor) -> torch.Tensor:
     centred = x - x.mean(dim=(1, 2, 3), keepdim=True)
     deviation = centred.abs().mean(dim=(1, 2, 3), keepdim=True)
     # The mean of equal values is off by a rounding, which must not be blown up to a pattern: not `deviation == 0`.
-    return centred / torch.where(deviation < 1e-6, 1, deviation)
+    return centred.mul_(1 / torch.where(deviation < 1e-6, 1, deviation))
 
 
 def normalise(x: torch.Tensor, how: Preprocessing) -> torch.Tensor:
     """``x``: (B, C, H, W) float in [0, 1] -> the same shape, as the net takes it."""
     if how.normalization == "lcn-minmax":
         x = lcn(x)
-    shift, scale = (x.new_tensor(values).view(1, -1, 1, 1) for values in (how.shift, how.scale))
-    return (x - shift) / scale
+    shift, factor = (x.new_tensor(values).view(1, -1, 1, 1) for values in (how.shift, [1 / s for s in how.scale]))
+    return (x - shift).mul_(factor)
 
 
 def resize(x: torch.Tensor, side: int) -> torch.Tensor:
@@ -43,4 +48,4 @@ def prepare(images: torch.Tensor, how: Preprocessing) -> torch.Tensor:
     """
     if how.centre is not None:
         images = central(images, how.centre)
-    return normalise(resize(images.to(torch.float32) / 255, how.side), how)
+    return normalise(resize(unit(images), how.side), how)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from .. import chance
 from ..experiment import Augmentation, Noise
-from ..model.preprocessing import resize
+from ..model.preprocessing import resize, unit
 from ..world import rows
 
 _COLUMNS = 16  # uniforms a sample: jitter 0 to 9, crop 10 to 12, flip 13, noise 14; 15 is spare
@@ -34,7 +34,7 @@ def augment(images: torch.Tensor, how: Augmentation, draws: np.ndarray, side: in
     crops at random the images are the windows already, mirrored and all (see ``windows``), and ``means``, (n, C), the
     mean colours of what they were cut from.
     """
-    x = images.to(torch.float32) / 255
+    x = unit(images)
     if how.jitter:
         x = _jitter(x, how.jitter, draws, x.mean(dim=(2, 3)) if means is None else means)
     if how.crop != "random":
@@ -47,13 +47,21 @@ def augment(images: torch.Tensor, how: Augmentation, draws: np.ndarray, side: in
 def dense_noise(shape: tuple[int, int, int], batch_size: int, lanes: int, owned: range, seed: int, step: int,
                 device: torch.device) -> torch.Tensor:
     """Standard normal values for the rows of the ``owned`` lanes, each lane from its own key: (n, *shape)."""
-    generator = torch.Generator(device=device)
-    parts = []
-    for lane in owned:
-        first, end = rows(batch_size, lanes, lane)
-        generator.manual_seed(chance.seed64(seed, "noise", step, lane))
-        parts.append(torch.randn((end - first, *shape), generator=generator, device=device))
-    return torch.cat(parts)
+    return torch.cat([LaneNoise(seed, step, lane, device)(end - first, *shape)
+                      for lane in owned for first, end in [rows(batch_size, lanes, lane)]])
+
+
+class LaneNoise:
+    """Standard normal values for the rows of a lane in a step.
+
+    In one call or in several they are the same, where a row has a multiple of 16 values.
+    """
+
+    def __init__(self, seed: int, step: int, lane: int, device: torch.device) -> None:
+        self._generator = torch.Generator(device=device).manual_seed(chance.seed64(seed, "noise", step, lane))
+
+    def __call__(self, *shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=self._generator, device=self._generator.device)
 
 
 def _jitter(x: torch.Tensor, presets: tuple[tuple[float, ...], ...], draws: np.ndarray, mean: torch.Tensor
@@ -131,7 +139,7 @@ def _window(x: torch.Tensor, top: np.ndarray, left: np.ndarray, side: int, flip:
     span = np.arange(side)
     columns = np.where(flip[:, None], left[:, None] + side - 1 - span, left[:, None] + span)
     index = (top[:, None] + span)[:, :, None] * x.shape[-1] + columns[:, None, :]  # (n, side, side)
-    index_t = torch.from_numpy(index.reshape(len(x), 1, -1)).to(x.device)
+    index_t = torch.from_numpy(index.reshape(len(x), 1, side * side)).to(x.device)
     return x.flatten(2).gather(2, index_t.expand(-1, x.shape[1], -1)).view(len(x), x.shape[1], side, side)
 
 

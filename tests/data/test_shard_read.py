@@ -10,11 +10,11 @@ import tarfile
 
 import pytest
 
-from fcdd_dist.data.manifest import Shard
-from fcdd_dist.data.shards.read import FETCHERS, read_each, read_shard
+from fcdd_dist.data.manifest import Shard, load_manifest
+from fcdd_dist.data.shards.read import FETCHERS, _as_written, parse, read_each, read_shard
 from fcdd_dist.errors import Damaged, NotFound
 from fcdd_dist.experiment import Form
-from fcdd_dist.storage import MemoryStore
+from fcdd_dist.storage import FolderStore, MemoryStore
 from tests.support.shards import SlowStore, no_thread_is_left, until, write_shards
 
 BLOCK = 512
@@ -124,7 +124,25 @@ def test_truncated_anywhere():
 def test_a_flipped_byte_in_a_header(place):
     data = bytearray(tar(members()))
     data[2 * BLOCK + place] ^= 1
-    refused(bytes(data), "header at byte 1024")
+    with pytest.raises(Damaged, match="x: the header at byte 1024"):
+        parse(bytes(data), "x")
+    with pytest.raises(Damaged, match=r"other bytes than .* SHA-256"):
+        read(bytes(data), sha256=hashlib.sha256(tar(members())).hexdigest())
+
+
+def test_both_readers_find_the_same(digits_data):
+    store = FolderStore(digits_data)
+    for record in load_manifest(store).part("train", "0").shards:
+        data = store.read(record.key)
+        quick, careful = _as_written(data, record.samples), parse(data, "x")
+        assert quick == careful
+        assert len(quick) == record.samples
+    assert _as_written(data, record.samples + 1) is None
+    end = data.rindex(b"ustar") - 257 + 2 * BLOCK + len(data[:0])
+    for cut in (end, end + BLOCK, end + 2 * BLOCK - 1, len(data) // 2):
+        assert _as_written(data[:cut], record.samples) is None
+    assert _as_written(data + b"x", record.samples) is None
+    assert _as_written(tar([*members(), ("cat-00000003.mask.png", b"x")]), 4) is None
 
 
 def test_zero_blocks_in_the_middle():
@@ -156,7 +174,9 @@ def test_samples_that_are_not_whole():
     refused(tar([*good, good[5]]), "member cat-00000002.json is there twice")
     refused(tar([*good, *good[:2]]), "sample cat-00000000 is there twice")
     for body in (b"", b"{", b"[]", b'"source"', b'{"source": 3}', b"{}", b"\xff", b"[" * 100000):
-        refused(tar([good[0], ("cat-00000000.json", body)]), "does not say what the source is", samples=1)
+        [sample] = read(tar([good[0], ("cat-00000000.json", body)]), samples=1)
+        with pytest.raises(Damaged, match=r"cat-00000000\.json does not say what the source is"):
+            _ = sample.source
 
 
 def test_other_bytes_than_the_record_says():

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from fcdd_dist.experiment import Augmentation, Noise
+from fcdd_dist.model.preprocessing import unit
 from fcdd_dist.stream.augment import _hue, augment, dense_noise, parameters
 from fcdd_dist.world import World, rows
 
@@ -21,11 +22,11 @@ def draws(n=24, **columns):
 
 
 def test_nothing_is_nothing():
-    assert torch.equal(augment(IMAGES, Augmentation(), draws(), 32, None), IMAGES.float() / 255)
+    assert torch.equal(augment(IMAGES, Augmentation(), draws(), 32, None), unit(IMAGES))
 
 
 def test_a_crop_is_a_window_of_the_padded_image_and_a_flip_mirrors_it():
-    padded = torch.nn.functional.pad(IMAGES.float() / 255, (4,) * 4)
+    padded = torch.nn.functional.pad(unit(IMAGES), (4,) * 4)
     how = Augmentation(crop="pad", padding=4, flip=0.5)
     for top, left, flip in ((0, 0, False), (8, 8, False), (3, 5, True), (4, 4, False)):
         out = augment(IMAGES, how, draws(c10=(top + 0.5) / 9, c11=(left + 0.5) / 9, c13=0.1 if flip else 0.9), 32, None)
@@ -44,10 +45,10 @@ def test_half_are_cropped_and_half_scaled():
     how = Augmentation(crop="random-or-resize")
     images = IMAGES.repeat(20, 1, 1, 1)
     out = augment(images, how, parameters(len(images), 0, 0), 28, None)
-    whole = torch.nn.functional.interpolate(images.float() / 255, (28, 28), mode="bilinear", antialias=True)
+    whole = torch.nn.functional.interpolate(unit(images), (28, 28), mode="bilinear", antialias=True)
     scaled = [torch.allclose(a, b, atol=1e-6) for a, b in zip(out, whole, strict=True)]
     assert 0.4 < np.mean(scaled) < 0.6
-    windows = images.float().unfold(2, 28, 1).unfold(3, 28, 1) / 255
+    windows = unit(images).unfold(2, 28, 1).unfold(3, 28, 1)
     for index, done in enumerate(scaled[:40]):
         if not done:
             assert any(torch.equal(out[index], windows[index, :, i, j]) for i in range(5) for j in range(5))
@@ -60,7 +61,7 @@ def test_jitter_by_itself_is_torchvisions(column, name):
     strengths = [0.0] * 4
     strengths[column] = 0.3
     out = augment(IMAGES, Augmentation(jitter=(tuple(strengths),)), draws(**{f"c{column}": 0.9}), 32, None)
-    want = getattr(functional, name)(IMAGES.float() / 255, 1 + 0.3 * 0.8)
+    want = getattr(functional, name)(unit(IMAGES), 1 + 0.3 * 0.8)
     assert torch.allclose(out, want, atol=2e-4)  # torchvision rounds the weights of grey to four digits
 
 
@@ -72,7 +73,7 @@ def test_jitter_composes_in_the_drawn_order():
     for order in ((0, 1, 2), (1, 0, 2), (2, 1, 0)):
         keys = {f"c{5 + op}": place / 10 for place, op in enumerate(order)}
         out = augment(gentle, how, draws(c0=0.9, c1=0.2, c2=0.7, c8=0.99, **keys), 32, None)
-        want = gentle.float() / 255
+        want = unit(gentle)
         for op in order:
             want = (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation)[op](
                 want, (b, c, s)[op])
@@ -97,12 +98,12 @@ def test_each_image_takes_one_of_the_presets():
 def test_noise():
     noise = torch.ones(24, 3, 32, 32)
     out = augment(IMAGES, Augmentation(noise=Noise(std=0.25)), draws(), 32, noise)
-    assert torch.allclose(out, IMAGES.float() / 255 + 0.25)
+    assert torch.allclose(out, unit(IMAGES) + 0.25)
     relative = augment(IMAGES, Augmentation(noise=Noise(std=0.1, relative=True, clamp=True)), draws(), 32, noise)
-    x = IMAGES.float() / 255
+    x = unit(IMAGES)
     assert torch.allclose(relative, (x + 0.1 * x.std((1, 2, 3), keepdim=True)).clamp(0, 1))
     half = augment(IMAGES, Augmentation(noise=Noise(std=0.25, probability=0.4)), draws(), 32, noise)
-    assert torch.equal(half, IMAGES.float() / 255)
+    assert torch.equal(half, unit(IMAGES))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])

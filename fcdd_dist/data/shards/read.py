@@ -21,18 +21,30 @@ from ..manifest import Shard
 FETCHERS = 8  # threads that fetch shards: they cost little, since they wait
 _BLOCK = 512
 _MEMBER = re.compile(r"(?P<key>[a-z0-9_-]+)\.(?P<extension>jpg|png|mask\.png|json)")
+_PLAIN = re.compile(rb"[a-z0-9_-]+\.(?:jpg|png)")
 _KINDS = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"5": "a folder",
           b"6": "a pipe", b"x": "a pax header", b"g": "a pax header", b"L": "a long name", b"K": "a long link"}
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A stored image; ``image`` is a view into its shard."""
+    """A stored image; all but the key are views into its shard."""
 
     key: str
     image: memoryview
-    source: str  # its name where it came from
+    meta: memoryview  # JSON
     mask: memoryview | None = None
+
+    @property
+    def source(self) -> str:
+        """Its name where it came from. Raises Damaged where the JSON does not say."""
+        try:
+            source = json.loads(bytes(self.meta))["source"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            source = None
+        if not isinstance(source, str):
+            raise Damaged(f"{self.key}.json does not say what the source is")
+        return source
 
 
 def read_shard(store: Store, shard: Shard) -> list[Sample]:
@@ -67,9 +79,9 @@ def fetch(store: Store, shard: Shard) -> bytes:
 
 
 def parse_shard(data: bytes, store: Store, shard: Shard) -> list[Sample]:
-    """The samples in the fetched bytes of a shard. Raises as ``read_shard`` does."""
+    """The samples in the fetched bytes of a shard, which are those of its record. Raises as ``read_shard`` does."""
     where = f"{store.url}/{shard.key}"
-    samples = parse(data, where)
+    samples = _as_written(data, shard.samples) or parse(data, where)
     if len(samples) != shard.samples:
         raise Damaged(f"{where} has {len(samples)} samples and should have {shard.samples}")
     return samples
@@ -99,19 +111,39 @@ def parse(data: bytes, where: str) -> list[Sample]:
     return samples
 
 
+def _as_written(data: bytes, count: int) -> list[Sample] | None:
+    """The samples of a shard that is laid out as our writer does it, without masks; None for any other.
+
+    Its bytes are those that the manifest vouches for, so that nothing has to be checked for damage, in a third of the
+    time; whatever looks odd is left to the careful reader.
+    """
+    view, place, end = memoryview(data), 0, len(data)
+    samples: list[Sample] = []
+    while place + _BLOCK <= end and data[place]:
+        bodies = []
+        for _ in range(2):  # the JSON and the image of a sample
+            name = data[place: data.find(b"\0", place, place + 100)]
+            size = data[place + 124: place + 135]
+            if data[place + 156: place + 157] != b"0" or not size.isdigit() or b"8" in size or b"9" in size:
+                return None
+            bodies.append((name, view[place + _BLOCK: place + _BLOCK + int(size, 8)]))
+            place += _BLOCK + -(-int(size, 8) // _BLOCK) * _BLOCK
+        bodies.sort(key=lambda body: body[0].endswith(b".json"))  # the writer has them by their names
+        (first, image), (second, meta) = bodies
+        if not _PLAIN.fullmatch(first) or second != first[:-4] + b".json":
+            return None
+        samples.append(Sample(first[:-4].decode(), image, meta))
+    whole = len(samples) == count and end - place >= 2 * _BLOCK and data.count(0, place) == end - place
+    return samples if whole else None
+
+
 def _sample(key: str, members: dict[str, memoryview], where: str) -> Sample:
     images = [members[extension] for extension in ("jpg", "png") if extension in members]
     if len(images) != 1:
         raise Damaged(f"{where}: sample {key} has {len(images)} images and should have one")
     if "json" not in members:
         raise Damaged(f"{where}: sample {key} has no {key}.json")
-    try:
-        source = json.loads(bytes(members["json"]))["source"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        source = None
-    if not isinstance(source, str):
-        raise Damaged(f"{where}: {key}.json does not say what the source is")
-    return Sample(key, images[0], source, members.get("mask.png"))
+    return Sample(key, images[0], members["json"], members.get("mask.png"))
 
 
 def _members(data: memoryview, where: str) -> Iterator[tuple[str, memoryview]]:
