@@ -19,6 +19,7 @@ from ..data.shards.decode import decode_pixels, decode_shard
 from ..data.shards.read import FETCHERS, Sample, fetch, read_shard
 from ..experiment import Form
 from ..storage import Store
+from .heap import return_large_blocks
 from .nvjpeg import Decoder, decode_on_device
 from .shelf import Shelf
 from .windows import Views, Windows, mean_colour, mean_colour_of
@@ -51,6 +52,7 @@ class Streamed:
 
     def __init__(self, store: Store, shards: tuple[Shard, ...], form: Form, device: torch.device, threads: int, *,
                  decode: Decoder = "cpu") -> None:
+        return_large_blocks()
         self._on_device = decode == "cuda" and form.quality is not None
         self.samples = sum(shard.samples for shard in shards)
         self.resident_bytes, self.waited_s = 0, 0.0
