@@ -24,6 +24,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import bench_corpus
 import bench_input
 import bench_memory
 import bench_peers
@@ -54,6 +55,7 @@ PARTS: dict[str, Callable[[Bench, DataSets], list[Row]]] = {
     "quality": bench_input.quality,
     "decode_gpu": bench_input.decode_gpu,
     "sharding": bench_sharding.sharding,
+    "corpus": bench_corpus.corpus,
     "peers": bench_peers.peers,
     "s3": bench_s3.s3,
     "pull": bench_s3.pull,

@@ -35,7 +35,7 @@ def run(command, workspace):
 
 
 def test_every_block_is_run_by_somebody():
-    known = {("sh", "setup"), ("sh", ""), ("sh", "data"), ("sh", "bucket"), ("sh", "cluster"), ("sh", "long"),
+    known = {("sh", "setup"), ("sh", ""), ("sh", "data"), ("sh", "bucket"), ("sh", "imagenet"), ("sh", "cluster"), ("sh", "long"),
              ("python", "")}
     assert {(language, kind) for language, kind, *_ in BLOCKS if language} <= known
     assert len(blocks("sh", "setup")[0].splitlines()) == 2
@@ -101,3 +101,15 @@ def test_your_own_images(workspace, test_data):
     (text,) = blocks("sh", "data")
     run(text, workspace)
     assert len((workspace / "cracks/scores.csv").read_text().splitlines()) == 21
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_imagenet(workspace, test_data):
+    for name in ("imagenette-3", "imagenet-sample"):
+        if not (workspace / name).exists():
+            (workspace / name).symlink_to(test_data / name)
+    (text,) = blocks("sh", "imagenet")
+    assert "3 classes, stored as jpeg90-256-rgb" in (out := run(text, workspace).stdout)
+    assert "400 images in exposure" in out
+    assert "data set" in out
