@@ -77,15 +77,16 @@ class Streamed:
         fetchers, decoders = ThreadPoolExecutor(FETCHERS, "fetch"), ThreadPoolExecutor(self._threads, "decode")
         ahead: deque[_Request] = deque()  # those whose shards are taken
         decoding: deque[_Decoding] = deque()  # the first of them
-        request = next(coming, None)
+        request, look = next(coming, None), 1  # at first not far: what is needed now must not wait for what comes later
         try:
             while request is not None or ahead:
-                while request is not None and len(ahead) <= _LOOKED_AHEAD and self._shelf.take(
+                while request is not None and len(ahead) <= look and self._shelf.take(
                         request.shards, fetchers, anyway=not ahead):
                     ahead.append(request)
                     request = next(coming, None)
                 for soon in islice(ahead, len(decoding), _DECODED_AHEAD + 1):
                     decoding.append(self._begin(soon, decoders))
+                look = min(2 * look, _LOOKED_AHEAD)
                 yield self._end(decoding.popleft())
                 self._shelf.give_back(ahead.popleft().shards)
         finally:
