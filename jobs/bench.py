@@ -7,7 +7,8 @@
 
 Rivals take turns, A B A B, and the median of the ratios of neighbours counts, so that other load on the machine
 matters little. Where there is much of it, use --threads 1: with more, each small operation waits for the slowest
-thread. The goals of speed are those for CPUs with avx512_bf16 or amx; elsewhere the figures have none.
+thread. The goals of training steps and whole trainings are those for CPUs with avx512_bf16 or amx; elsewhere these
+figures have none.
 """
 
 from __future__ import annotations
@@ -127,12 +128,16 @@ def measure(parts: list[str], bench: Bench, data: DataSets, rows: dict[str, list
         print(f"{'':<24}{time.perf_counter() - began:.0f} s", file=sys.stderr)
 
 
-def shown(value: float, unit: str) -> str:
+def shown(value: float | None, unit: str) -> str:
+    if value is None:
+        return "none"
     return {"x": f"{value:.2f} x", "%": f"{value:.1%}", "s": f"{value:.2f} s", "MB": f"{value:.0f} MB",
             "": f"{value:,.3g}"}[unit]
 
 
 def verdict(row: Row, bench: Bench) -> str:
+    if row.value is None:
+        return "not measured"
     if row.aim is None:
         return "no goal on this machine"
     return f"{'reached' if row.reached else 'MISSED'}: {'>=' if row.at_least else '<='} {shown(row.aim, row.unit)}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,13 +18,15 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from fcdd_dist.data.images import decode_stored, encode, load_image, to_form
+from fcdd_dist.data.native import torchvision
 from fcdd_dist.data.order import Cursor, Order
-from fcdd_dist.data.shards.read import read_shard
+from fcdd_dist.errors import BadInput
 from fcdd_dist.experiment import Exposure
 from fcdd_dist.model.normalization import Preprocessing
 from fcdd_dist.run import Prepared
 from fcdd_dist.run.rank import measured_preprocessing
 from fcdd_dist.stream.budget import default_threads
+from fcdd_dist.stream.nvjpeg import Decoder
 from fcdd_dist.stream.streamed import Streamed
 
 _IMAGENET22K = 14_200_000
@@ -171,35 +173,21 @@ def _subsampling(jpeg: bytes) -> int:
 
 
 def decode_gpu(bench: Bench, data: DataSets) -> list[Row]:
-    """nvJPEG against Pillow in all threads of the host: which of them should decode beside this GPU?"""
+    """Streaming with nvJPEG against streaming with all threads of the host: which should decode beside this GPU?"""
     if bench.device.type != "cuda":
         raise Skip("nvJPEG needs a GPU: --device cuda")
     try:
-        from torchvision.io import ImageReadMode, decode_jpeg
-    except ImportError as error:
-        raise Skip(f"nvJPEG is used through torchvision ({error})") from None
+        torchvision()
+    except BadInput as error:
+        raise Skip(f"nvJPEG is used through torchvision: {error}") from None
     checked = imagenet(bench, data, 0)
-    form, store, threads = checked.experiment.data.form, checked.exposure_store, default_threads()
-    shards = checked.shards("exposure", *checked.trained_on)[:8]
-    images = [bytes(sample.image) for shard in shards for sample in read_shard(store, shard)]
-    as_tensors = [torch.frombuffer(bytearray(image), dtype=torch.uint8) for image in images]
+    form, threads, requests = checked.experiment.data.form, default_threads(), one_pass(checked)
+    shards = checked.shards("exposure", *checked.trained_on)
 
-    def on_gpu() -> int:
-        for first in range(0, len(images), 128):
-            torch.stack(decode_jpeg(as_tensors[first: first + 128], ImageReadMode.RGB, device=bench.device))
-        return len(images)
+    def streamed(decode: Decoder) -> int:
+        pixels = Streamed(checked.exposure_store, shards, form, bench.device, threads, decode=decode)
+        return sum(len(images) for images in pixels.walk(requests))
 
-    def batch(first: int) -> torch.Tensor:
-        decoded = np.stack([decode_stored(image, form) for image in images[first: first + 128]])
-        return torch.from_numpy(decoded).pin_memory().to(bench.device, non_blocking=True)
-
-    def on_host() -> int:
-        with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(batch, range(0, len(images), 128)):
-                pass
-        return len(images)
-
-    row = in_turn(bench, f"decoding {form} by nvJPEG against Pillow in {threads} threads of the host", on_gpu, on_host,
-                  aim=1.0, pairs=5)
-    pays = "nvJPEG pays" if row.value > 1 else "the host decodes faster"
-    return [replace(row, what=f"{row.what}: {pays}", aim=None)]
+    row = in_turn(bench, f"streaming {form} to the GPU, decoded by nvJPEG, against simplejpeg in {threads} threads of "
+                  f"the host", partial(streamed, "cuda"), partial(streamed, "cpu"), aim=None, pairs=5)
+    return [replace(row, what=f"{row.what}: {'nvJPEG pays' if row.value > 1 else 'the host decodes faster'}")]

@@ -111,7 +111,7 @@ def _against_ours(bench: Bench, data: DataSets, url: str, transform, pairs: int,
         theirs = Script(images, experiment.batch_size, workers, PlainTraining(experiment, bench.device), bench.device)
         rows[workers] = in_turn(bench, f"whole training at {how.side} px, {experiment.precision}, resident, against "
                                 f"the obvious script with {workers} workers, its best number", ours.advance,
-                                theirs.epoch, aim=aim, pairs=pairs)
+                                theirs.epoch, aim=bench.goal(aim), pairs=pairs)
     best = min(rows.values(), key=lambda row: row.value)
     each = {f"ratio_{workers}_workers": row.value for workers, row in rows.items()}
     return replace(best, figures=best.figures | each)

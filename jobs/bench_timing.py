@@ -23,7 +23,7 @@ class Row:
     """A figure, and what it should be. ``unit`` is ``x`` or ``%`` for ratios, ``s``, ``MB``, or none."""
 
     what: str
-    value: float
+    value: float | None  # None: it could not be measured, and ``what`` says why
     unit: str
     aim: float | None = None  # None: there is none, or not on this machine
     at_least: bool = True  # else at most
@@ -31,14 +31,14 @@ class Row:
 
     @property
     def reached(self) -> bool | None:
-        if self.aim is None:
+        if self.aim is None or self.value is None:
             return None
         return self.value >= self.aim if self.at_least else self.value <= self.aim
 
 
 @dataclass(frozen=True)
 class Bench:
-    """How to measure, and on what machine. ``fast_bf16``: whether the goals of speed hold for its CPU."""
+    """How to measure, and on what machine. ``fast_bf16``: whether the goals of trainings hold for its CPU."""
 
     device: torch.device
     quick: bool
@@ -46,13 +46,15 @@ class Bench:
     fast_bf16: bool
 
     def goal(self, aim: float) -> float | None:
+        """Of what depends on the speed of a training step."""
         return aim if self.fast_bf16 else None
 
     def pairs(self, count: int) -> int:
         return 2 if self.quick else count
 
 
-def in_turn(bench: Bench, what: str, ours: Work, theirs: Work, *, aim: float, pairs: int, unit: str = "x") -> Row:
+def in_turn(bench: Bench, what: str, ours: Work, theirs: Work, *, aim: float | None, pairs: int, unit: str = "x"
+            ) -> Row:
     """Our images a second over theirs: the median of the ratios of neighbours in A B A B ..., after a warm-up of each.
 
     Neighbours share whatever else the machine is doing, so their ratio is steadier than either rate.
@@ -64,7 +66,7 @@ def in_turn(bench: Bench, what: str, ours: Work, theirs: Work, *, aim: float, pa
             if turn >= 0:
                 into.append(images_per_s)
     ratios = [a / b for a, b in zip(*rates, strict=True)]
-    return Row(what, statistics.median(ratios), unit, bench.goal(aim), figures={
+    return Row(what, statistics.median(ratios), unit, aim, figures={
         "ours_images_per_s": statistics.median(rates[0]), "theirs_images_per_s": statistics.median(rates[1]),
         "lowest": min(ratios), "highest": max(ratios), "pairs": len(ratios)})
 
