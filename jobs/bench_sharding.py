@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import statistics
 import time
+from itertools import pairwise
 
 from bench_data import DataSets
 from bench_timing import Bench, Row, Skip, one_core
+from PIL import Image
 
-from fcdd_dist.data.images import encode, load_image, to_form
+from fcdd_dist.data.images import decode_stored, encode, load_image, to_form
+from fcdd_dist.data.shards.statistics import measure
 from fcdd_dist.data.shards.write import shard_exposure
 from fcdd_dist.recipes import recipe
 from fcdd_dist.storage import open_store
@@ -41,27 +45,40 @@ def sharding(bench: Bench, data: DataSets) -> list[Row]:
     shutil.rmtree(source)
     rate = statistics.median(rates)
     shares = {f"share_{name}": statistics.median(turn[name] for turn in each) for name in each[0]}
-    # What is left is everything but the pixels: the checks, hashes and statistics of images, tars, files.
-    shares["share_hashes_statistics_and_writing"] = 1 - sum(shares.values())
+    shares["share_all_else"] = 1 - sum(shares.values())  # listing, spilling, sorting, tars and their checksums, files
     hours = _IMAGES / rate / _CORES / 3600
+    pixels = statistics.mean(width * height for width, height in map(_size, data.full_size))
     return [Row(f"images/s of a core that shards photographs of full size as {form}", rate, "", figures={
                 "images": len(data.full_size), "kB_per_image":
-                sum(path.stat().st_size for path in data.full_size) / len(data.full_size) / 1000, **shares}),
+                sum(path.stat().st_size for path in data.full_size) / len(data.full_size) / 1000, "pixels_per_image":
+                pixels, **shares}),
             Row(f"hours for {_IMAGES:,} such images on {_CORES} cores", hours, "", figures={"per_core_hours":
                                                                                           hours * _CORES})]
 
 
 def _pieces(paths, form) -> dict[str, float]:
-    """Seconds to read and decode, to scale and to encode all of them, by themselves."""
-    spent = {"reading_and_decoding": 0.0, "scaling": 0.0, "encoding": 0.0}
+    """Seconds of each step that all of them take, by themselves."""
+    spent = dict.fromkeys(("reading_and_decoding", "scaling", "encoding", "decoding_what_was_stored",
+                           "hashing_the_pixels", "statistics"), 0.0)
     for path in paths:
-        began = time.perf_counter()
+        times = [time.perf_counter()]
         image = load_image(path.read_bytes())
-        decoded = time.perf_counter()
-        pixels = to_form(image, form)
-        scaled = time.perf_counter()
-        encode(pixels, form)
-        for name, seconds in zip(spent, (decoded - began, scaled - decoded, time.perf_counter() - scaled),
-                                 strict=True):
-            spent[name] += seconds
+        times.append(time.perf_counter())
+        scaled = to_form(image, form)
+        times.append(time.perf_counter())
+        encoded = encode(scaled, form)
+        times.append(time.perf_counter())
+        pixels = decode_stored(encoded, form)
+        times.append(time.perf_counter())
+        hashlib.sha256(pixels.tobytes()).digest()
+        times.append(time.perf_counter())
+        measure(pixels)
+        times.append(time.perf_counter())
+        for name, (began, ended) in zip(spent, pairwise(times), strict=True):
+            spent[name] += ended - began
     return spent
+
+
+def _size(path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size

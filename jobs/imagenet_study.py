@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from fcdd_dist.cli import main as fcdd_dist
+from fcdd_dist.data.images import central
 from fcdd_dist.data.manifest import EXPOSURE, MANIFEST, load_manifest
 from fcdd_dist.data.shards.read import read_each
 from fcdd_dist.evaluation.metrics import auroc
@@ -87,7 +89,9 @@ def alike(photographs: Path, out: Path) -> Path:
         file = io.BytesIO()
         Image.fromarray(small.numpy()).save(file, "JPEG", quality=_QUALITY)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(file.getvalue())
+        unfinished = target.with_suffix(".part")
+        unfinished.write_bytes(file.getvalue())
+        os.replace(unfinished, target)  # what is there under its own name is whole, whenever this was killed
     return out
 
 
@@ -103,11 +107,11 @@ def frequencies(data: Path, class_id: str) -> dict[str, float]:
 
 
 def powers(store, shards) -> np.ndarray:
+    """Of the central square that the net is tested on, (n,)."""
     found = []
     for samples in read_each(store, shards):
         for sample in samples:
-            grey = np.asarray(Image.open(io.BytesIO(sample.image)).convert("L"), float)
-            grey = grey[:_SIDE, :_SIDE]
+            grey = central(np.asarray(Image.open(io.BytesIO(sample.image)).convert("L"), float), _SIDE)
             power = np.abs(np.fft.fftshift(np.fft.fft2(grey - grey.mean()))) ** 2
             rows, columns = np.abs(np.indices(power.shape) - _SIDE // 2)
             found.append(np.log(power[np.maximum(rows, columns) > 0.45 * _SIDE].mean() + 1e-9))
