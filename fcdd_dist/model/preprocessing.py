@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from ..data.images import central
 from .normalization import Preprocessing
+from .transfer import to_device
 
 
 def unit(images: torch.Tensor) -> torch.Tensor:
@@ -30,7 +31,8 @@ def normalise(x: torch.Tensor, how: Preprocessing) -> torch.Tensor:
     """``x``: (B, C, H, W) float in [0, 1] -> the same shape, as the net takes it."""
     if how.normalization == "lcn-minmax":
         x = lcn(x)
-    shift, factor = (x.new_tensor(values).view(1, -1, 1, 1) for values in (how.shift, [1 / s for s in how.scale]))
+    shift, factor = (to_device(torch.tensor(values, dtype=x.dtype), x.device).view(1, -1, 1, 1)
+                     for values in (how.shift, [1 / s for s in how.scale]))
     return (x - shift).mul_(factor)
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from .. import chance
 from ..experiment import Augmentation, Noise
 from ..model.preprocessing import resize, unit
+from ..model.transfer import to_device
 from ..world import rows
 
 _COLUMNS = 16  # uniforms a sample: jitter 0 to 9, crop 10 to 12, flip 13, noise 14; 15 is spare
@@ -89,10 +90,9 @@ def _jitter(x: torch.Tensor, presets: tuple[tuple[float, ...], ...], draws: np.n
         linear = np.stack([brightness[:, None, None] * eye, contrast[:, None, None] * eye,
                            np.tile(eye, (n, 1, 1)), np.tile(eye, (n, 1, 1))], axis=1)
     order = np.argsort(draws[:, 5:9], axis=1, kind="stable")  # (n, 4): the op at each place
-    of = torch.from_numpy
-    linear_t, towards_grey = of(linear).to(x), of(1 - contrast).to(x)
-    order_t, everyone = of(order).to(x.device), torch.arange(n, device=x.device)
-    weights = x.new_tensor(luma)
+    linear_t, towards_grey, weights = (to_device(part.astype(np.float32), x.device)
+                                       for part in (linear, 1 - contrast, luma))
+    order_t, everyone = to_device(order, x.device), torch.arange(n, device=x.device)
     total = torch.eye(channels, device=x.device).expand(n, channels, channels)
     offset = x.new_zeros(n, channels)
     for place in range(4):
@@ -125,7 +125,7 @@ def _crop_and_flip(x: torch.Tensor, how: Augmentation, draws: np.ndarray, side: 
     room = x.shape[-1] - side + 1
     cropped = draws[:, 12] < 0.5  # the draws are on the host, so that choosing rows does not wait for the device
     out = x.new_empty(len(x), x.shape[1], side, side)
-    whole, part = (torch.from_numpy(np.flatnonzero(where)).to(x.device) for where in (~cropped, cropped))
+    whole, part = (to_device(np.flatnonzero(where), x.device) for where in (~cropped, cropped))
     out[whole] = _window(resize(x[whole], side), *np.zeros((2, len(whole)), int), side, flip[~cropped])
     out[part] = _window(x[part], (draws[cropped, 10] * room).astype(int), (draws[cropped, 11] * room).astype(int),
                         side, flip[cropped])
@@ -139,12 +139,13 @@ def _window(x: torch.Tensor, top: np.ndarray, left: np.ndarray, side: int, flip:
     span = np.arange(side)
     columns = np.where(flip[:, None], left[:, None] + side - 1 - span, left[:, None] + span)
     index = (top[:, None] + span)[:, :, None] * x.shape[-1] + columns[:, None, :]  # (n, side, side)
-    index_t = torch.from_numpy(index.reshape(len(x), 1, side * side)).to(x.device)
+    index_t = to_device(index.reshape(len(x), 1, side * side), x.device)
     return x.flatten(2).gather(2, index_t.expand(-1, x.shape[1], -1)).view(len(x), x.shape[1], side, side)
 
 
 def _add_noise(x: torch.Tensor, how: Noise, draws: np.ndarray, noise: torch.Tensor) -> torch.Tensor:
-    amount = torch.from_numpy(np.where(draws[:, 14] < how.probability, how.std, 0.0)).to(x).view(-1, 1, 1, 1)
+    amount = np.where(draws[:, 14] < how.probability, how.std, 0.0).astype(np.float32)
+    amount = to_device(amount, x.device).view(-1, 1, 1, 1)
     if how.relative:
         amount = amount * x.std(dim=(1, 2, 3), keepdim=True)
     x = torch.addcmul(x, noise, amount)

@@ -14,7 +14,8 @@ from ..data.order import Cursor, LaneRows, Order
 from ..experiment import Experiment
 from ..model.normalization import Preprocessing
 from ..model.preprocessing import normalise
-from ..world import World, rows
+from ..model.transfer import to_device
+from ..world import World, cut, rows
 from .augment import LaneNoise, augment, dense_noise, parameters
 from .pixels import Pixels
 from .windows import Views, Windows
@@ -51,7 +52,11 @@ class Stream:
 
     @property
     def waited_s(self) -> float:
-        """Seconds that whoever walks over the batches has waited, so far, for pixels that were not decoded yet."""
+        """Seconds, so far, in which the device had nothing to do, since pixels were not decoded yet.
+
+        On a CPU these are those that whoever walks over the batches has waited: threads that decode and take cores from
+        the training's step slow it down, and that does not show here.
+        """
         return sum(pixels.waited_s for pixels in (self._nominal, self._exposure) if pixels is not None)
 
     def batches(self, start: Cursor, epochs: int) -> Iterator[tuple[Cursor, Batch]]:
@@ -72,21 +77,22 @@ class Stream:
         return cursor.epoch * self.steps_per_epoch + cursor.step
 
     def _raw(self, start: Cursor, epochs: int) -> Iterator[tuple[_Step, Views]]:
-        plan, ahead_nominal, ahead_exposure = tee(self._steps(start, epochs), 3)
+        # One for each who goes over them: what nobody takes from a branch stays in memory.
+        plan, *ahead = tee(self._steps(start, epochs), 2 if self._exposure is None else 3)
         with ExitStack() as walks:  # an error of one ends the threads of both
 
             def walk(pixels: Pixels, steps: Iterator[_Step], exposed: bool) -> Iterator[Views]:
                 return walks.enter_context(closing(self._views(pixels, steps, exposed)))
 
-            nominal = walk(self._nominal, ahead_nominal, False)
-            exposure = None if self._exposure is None else walk(self._exposure, ahead_exposure, True)
+            nominal = walk(self._nominal, ahead[0], False)
+            exposure = None if self._exposure is None else walk(self._exposure, ahead[1], True)
             for step in plan:
                 views = next(nominal)
                 if exposure is not None:
                     # Places of both kinds in one permutation, made on the host: the device is not waited for.
                     exposed = step.rows.exposed
                     places = np.argsort(np.concatenate([np.flatnonzero(~exposed), np.flatnonzero(exposed)]))
-                    places = torch.from_numpy(places).to(self._device)
+                    places = to_device(places, self._device)
                     views = Views(*(None if ours is None else torch.cat([ours, theirs])[places]
                                     for ours, theirs in zip(views, next(exposure), strict=True)))
                 yield step, views
@@ -105,7 +111,7 @@ class Stream:
                     yield Views(images, None)
 
     def _finish(self, step: _Step, views: Views) -> Batch:
-        labels = torch.from_numpy(step.rows.exposed.astype(np.float32)).to(self._device)
+        labels = to_device(step.rows.exposed.astype(np.float32), self._device)
         channels, side = views.images.shape[1], self._preprocessing.side
         few = max(1, _IN_CACHE // (4 * channels * side**2))
         if self._device.type == "cpu" and few < max(end - first for first, end in self._lane_slices()):
@@ -122,15 +128,23 @@ class Stream:
         out = torch.empty((len(views.images), channels, side, side), memory_format=torch.channels_last)
         for lane, (begin, end) in zip(self._lanes, self._lane_slices(), strict=True):
             draw = LaneNoise(e.seed, self._count(step.cursor), lane, self._device)
-            for first in range(begin, end, few):
-                here = slice(first, min(first + few, end))
+            n = end - begin
+            pieces = max(1, min(-(-n // few), n // 2))  # evenly, so that none is left with one image alone
+            for here in (slice(*(begin + place for place in cut(n, pieces, piece))) for piece in range(pieces)):
                 noise = draw(here.stop - first, channels, side, side) if e.augmentation.noise is not None else None
                 some = Views(*(None if part is None else part[here] for part in views))
                 out[here] = self._input(some, step.draws[here], noise)
         return out
 
     def _input(self, views: Views, draws: np.ndarray, noise: torch.Tensor | None) -> torch.Tensor:
-        """Of the net: (n, C, side, side) float32."""
+        """Of the net: (n, C, side, side) float32.
+
+        Of one image alone torch's threads share a sum over all pixels, so that its last bits depend on their number; of
+        several, each has its own. So on a CPU an image that is alone is computed twice.
+        """
+        if len(draws) == 1 and self._device.type == "cpu":
+            views = Views(*(part if part is None else part.repeat_interleave(2, 0) for part in views))
+            return self._input(views, draws.repeat(2, 0), None if noise is None else noise.repeat_interleave(2, 0))[:1]
         x = augment(views.images, self._experiment.augmentation, draws, self._preprocessing.side, noise, views.means)
         return normalise(x, self._preprocessing)
 

@@ -13,6 +13,7 @@ from ..data.manifest import Shard
 from ..data.shards.decode import decode_sample, decode_shard, size_of
 from ..data.shards.read import Sample, fetch_each, parse_shard, read_each
 from ..experiment import Form
+from ..model.transfer import to_device
 from ..storage import Store
 from .nvjpeg import Decoder, decode_on_device
 from .windows import Views, Windows, mean_colour, mean_colour_of
@@ -72,12 +73,12 @@ class Resident:
     def walk(self, requests: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:
         images = self._flat.view(self.samples, self._form.channels, self._form.side, self._form.side)
         for ids in requests:
-            yield images[torch.from_numpy(ids).to(images.device)]
+            yield images[to_device(ids, images.device)]
 
     def views(self, requests: Iterable[tuple[np.ndarray, Windows]]) -> Iterator[Views]:
         take = self._slices if self._flat.device.type == "cpu" else self._gather
         for ids, windows in requests:
-            yield Views(take(ids, windows), torch.from_numpy(self._means[ids]).to(self._flat.device))
+            yield Views(take(ids, windows), to_device(self._means[ids], self._flat.device))
 
     def _slices(self, ids: np.ndarray, windows: Windows) -> torch.Tensor:
         flat, channels = self._flat.numpy(), self._form.channels

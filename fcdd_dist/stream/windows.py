@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..model.transfer import to_device
+
 
 class Windows(NamedTuple):
     """A square of ``side`` pixels of each of n images."""
@@ -46,7 +48,7 @@ class Windows(NamedTuple):
         span = np.arange(self.side)
         rows = starts[:, None] + (top[:, None] + span) * sizes[:, 1:]
         columns = left[:, None] + np.where(self.mirrored[:, None], self.side - 1 - span, span)
-        rows, columns, planes = (torch.from_numpy(part).to(flat.device) for part in (rows, columns, sizes.prod(1)))
+        rows, columns, planes = (to_device(part, flat.device) for part in (rows, columns, sizes.prod(1)))
         index = rows[:, :, None] + columns[:, None, :]
         out = flat.new_empty(len(starts), channels, self.side, self.side)
         for channel in range(channels):

@@ -76,16 +76,18 @@ def test_once_ahead_a_walk_does_not_wait_for_the_network():
     store = SlowStore()
     shards = write_shards(store, JPEG, [2] * 100)
     walk = Streamed(store, shards, JPEG, CPU, 1).walk(one_shard_each(shards))
-    next(walk)
-    ahead = streamed._LOOKED_AHEAD
-    until(lambda: len(store.done) > ahead)
+    begun, ahead = 8, streamed._LOOKED_AHEAD
+    for number in range(begun):  # at first it does not look far
+        next(walk)
+        assert len(store.asked) <= number + 2 ** number + 2
+    until(lambda: len(store.done) == begun + ahead)
     store.gate.clear()
     for _ in range(ahead):
         next(walk)
-    assert len(store.done) == ahead + 1
+    assert len(store.done) == begun + ahead
     until(lambda: len(store.asked) == len(store.done) + FETCHERS)  # and goes on asking
     store.gate.set()
-    assert len(list(walk)) == 99 - ahead
+    assert len(list(walk)) == 100 - begun - ahead
 
 
 def test_a_shard_is_fetched_once_while_there_is_room():

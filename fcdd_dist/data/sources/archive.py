@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import tarfile
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -23,7 +24,8 @@ _BLOCK = 512  # bytes
 _PADDING = 1 << 20  # zeros after an archive's end, at the most; writers fill up to 10,240 bytes, or what they are told
 _HEADER = 16 << 20  # bytes that one read of headers may ask for
 _OPEN_FILES = 16  # kept open at a time: a folder may hold 21,841 tars
-BYTES_PER_IMAGE = 110_000  # of ImageNet22k, on average
+_UNSEEN = 1000  # members without a tar, after which there is none
+_IN_DOUBT = 64  # tars without an end marker whose headers are read at once: those of millions of images take minutes
 _GZIP = b"\x1f\x8b"
 UNPACK = "gzip can't be read at places: unpack it once (a tar of tars by tar -xzf, others by gunzip) and give that"
 
@@ -60,6 +62,8 @@ class Member:
     name: str
     data: Region
     plain: bool
+    start: int  # where its headers begin
+    end: int  # where the next one's do
 
 
 def whole(path: str | os.PathLike[str]) -> Region:
@@ -72,9 +76,12 @@ def whole(path: str | os.PathLike[str]) -> Region:
     return Region(path, _stamp(status), 0, status.st_size)
 
 
-def members(tar: Region) -> list[Member]:
-    """What is in an archive, but for folders, by its headers alone. Raises BadInput where it is damaged or no tar."""
-    found: list[Member] = []
+def members(tar: Region) -> Iterator[Member]:
+    """What is in an archive, but for folders, by its headers alone. Raises BadInput where it is damaged or no tar.
+
+    One is held at a time: an archive may have 14 million.
+    """
+    end = 0
     try:
         head = tar.read(0, _BLOCK)
         if head[:2] == _GZIP:
@@ -83,7 +90,6 @@ def members(tar: Region) -> list[Member]:
             raise BadInput(f"{tar.name} is no tar: it is empty")
         # A member without a size that is true would lead back, to itself or out of the archive.
         with tarfile.TarFile(fileobj=_Window(tar), mode="r", encoding="utf-8") as reader:
-            end = 0
             while (info := reader.next()) is not None:
                 reader.members.clear()  # it would keep them all
                 if info.size < 0 or reader.offset <= end:
@@ -95,44 +101,59 @@ def members(tar: Region) -> list[Member]:
                 if not info.isdir():
                     name = _tidy(info.name)
                     data = Region(tar.path, tar.stamp, tar.start + info.offset_data, info.size, name)
-                    found.append(Member(name, data, info.isreg() and not info.issparse()))
+                    yield Member(name, data, info.isreg() and not info.issparse(), info.offset, end)
         _check_end(tar, reader.offset)
     except OSError as error:
         raise BadInput(f"{tar.name} can't be read: {error.strerror}") from None
     except (tarfile.TarError, ValueError, OverflowError, RecursionError, KeyError, IndexError) as error:
-        state = "is damaged" if found else "is no tar"
-        raise BadInput(f"{tar.name} {state}: {error}; get it again") from None
-    return found
+        raise BadInput(f"{tar.name} {'is damaged' if end else 'is no tar'}: {error}; get it again") from None
 
 
 def images(tar: Region) -> dict[str, Callable[[], Image.Image]]:
     """The images of an archive by their names there, sorted, and what reads each. Raises BadInput as ``members``.
 
-    Hidden files are passed over. Of a name that comes twice the last counts, as if the archive were unpacked.
+    Of a name that comes twice the last counts, as if the archive were unpacked.
     """
-    found = {member.name: member for member in members(tar) if is_image(member.name) and not _hidden(member.name)}
-    return {name: partial(_read, found[name].data) if found[name].plain else _no_file for name in sorted(found)}
+    found = {member.name: member for member in members(tar) if holds_image(member)}
+    return {name: reads(found[name]) for name in sorted(found)}
 
 
-class Tars:
-    """Images in one tar for each class, listed when the class is asked for."""
+def holds_image(member: Member) -> bool:
+    """Whether it counts as an image by its name; hidden files don't."""
+    return is_image(member.name) and not any(part.startswith(".") for part in member.name.split("/"))
 
-    def __init__(self, tars: Mapping[str, Region], before: str = "", *, empty: bool = True) -> None:
-        """``before``: what item names begin with. ``empty``: whether a class may be without images."""
-        self._tars, self._before, self._empty = tars, before, empty
 
-    def images(self, class_id: str) -> Iterator[tuple[str, Callable[[], Image.Image]]]:
-        if class_id not in self._tars:
-            return
-        found = images(self._tars[class_id])
-        if not found and not self._empty:
-            raise BadInput(f"{self._tars[class_id].name} has no images: leave the class out, or get it again")
-        for name, read in found.items():
-            yield f"{self._before}{class_id}/{name}", read
+def reads(member: Member) -> Callable[[], Image.Image]:
+    """What reads an image. It can be sent to other processes."""
+    return partial(_read, member.data) if member.plain else _no_file
 
-    def about(self, class_id: str) -> int:
-        """An estimate by the bytes: the headers of all of ImageNet22k are 14 million reads."""
-        return max(1, self._tars[class_id].size // BYTES_PER_IMAGE) if class_id in self._tars else 0
+
+def tars_in(tar: Region) -> dict[str, Region]:
+    """The tars in an archive by their names there; none where it begins with many other things, and no tar.
+
+    Raises BadInput as ``members``.
+    """
+    found: dict[str, Region] = {}
+    for number, member in enumerate(members(tar)):
+        if member.plain and member.name.lower().endswith(".tar"):
+            found[member.name] = member.data
+        elif not found and number >= _UNSEEN:
+            break
+    return found
+
+
+def refuse_truncated(tars: Iterable[Region]) -> None:
+    """Raises BadInput for an archive that breaks off, by reading the end of each: before hours of work, not after.
+
+    A tar inside another may end without a marker, so only its headers tell; those of a few are read. What is damaged
+    further inside is noticed when it is listed.
+    """
+    tars = list(tars)
+    with ThreadPoolExecutor(_OPEN_FILES) as pool:
+        open_ends = [tar for tar, ended in zip(tars, pool.map(_ends, tars), strict=True) if not ended]
+    for tar in open_ends[:_IN_DOUBT]:
+        for _ in members(tar):
+            pass
 
 
 class _File:
@@ -181,7 +202,7 @@ def _check_end(tar: Region, place: int) -> None:
     A file must have its end marker. A tar inside another is as long as it says there, so that may be its end.
     """
     rest = tar.size - place
-    if rest == 0 and tar.start > 0:
+    if rest == 0 and tar.inside:
         return
     if rest < _BLOCK:
         raise BadInput(f"{tar.name} is truncated: it has no end marker at byte {place:,}; get it again")
@@ -190,15 +211,20 @@ def _check_end(tar: Region, place: int) -> None:
         raise BadInput(f"{tar.name} is damaged at byte {place:,} of {tar.size:,}; get it again")
 
 
+def _ends(tar: Region) -> bool:
+    """Whether the end marker is there. Raises BadInput where it can't be read."""
+    try:
+        tail = tar.read(max(0, tar.size - _BLOCK), _BLOCK)
+    except OSError as error:
+        raise BadInput(f"{tar.name} can't be read: {error.strerror}") from None
+    return tar.size > _BLOCK and tail.count(0) == _BLOCK
+
+
 def _tidy(name: str) -> str:
     name = printable(name)
     while name.startswith(("./", "/")):
         name = name[name.index("/") + 1:]
     return name
-
-
-def _hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _read(data: Region) -> Image.Image:
