@@ -71,11 +71,9 @@ def _measure(path: str, out: str, as_many_as: str, count: str) -> dict:
     from fcdd_dist.data.shards import plan
     from fcdd_dist.data.shards.tasks import SpillTask, one_after_another
     from fcdd_dist.data.shards.write import shard_exposure
-    from fcdd_dist.data.sources import archive
     from fcdd_dist.experiment import Form
     from fcdd_dist.storage import FolderStore
 
-    archive.BYTES_PER_IMAGE = 1024  # by which the images of an archive are estimated: a header, and a block of pixels
     scale = int(as_many_as) / int(count)
     plan.SPILL_SAMPLES = max(1, round(plan.SPILL_SAMPLES / scale))
     plan.BUCKET_SAMPLES = max(1, round(plan.BUCKET_SAMPLES / scale))

@@ -32,6 +32,8 @@ examples:
   fcdd-dist shard exposure --like fmnist --source other-images --out data/exposure
 """
 
+_LONGEST_LIST = 16 << 20  # characters
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE",
@@ -135,14 +137,35 @@ def _runner(options: argparse.Namespace, say: Callable[[str], None]) -> Abstract
 
 
 def _excluded(text: str | None) -> tuple[str, ...] | None:
+    from ..recipes.exclusions import NAMED
+
     if text is None:
         return None
     if text == "none":
         return ()
-    if "," not in text and (path := Path(text).expanduser()).is_file():
-        lines = path.read_text(errors="replace").splitlines()
-        text = ",".join(line for line in lines if not line.startswith("#"))
     try:
+        if text not in NAMED and "," not in text and (path := Path(text).expanduser()).is_file():
+            return _lines(path)
         return names(text)
     except argparse.ArgumentTypeError as error:
         raise BadInput(f"--exclude: {error}") from None
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    """The classes in a file: of a line its first word where that is a WordNet id, as in lists that have both ids and
+    names (n01440764 tench, Tinca tinca), else all of it."""
+    from ..data.sources.source import is_wnid
+
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read(_LONGEST_LIST + 1)
+    except OSError as error:
+        raise BadInput(f"--exclude: {path} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"--exclude: {path} is no text in UTF-8, with the name of a class a line") from None
+    if len(text) > _LONGEST_LIST:
+        raise BadInput(f"--exclude: {path} has more than {_LONGEST_LIST:,} characters, which no list of classes has")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if not lines:
+        raise BadInput(f"--exclude: {path} names nothing: it should have the name of a class a line")
+    return tuple(first if is_wnid(first := line.split()[0]) else line for line in lines)

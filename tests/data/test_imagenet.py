@@ -169,11 +169,28 @@ def test_a_tar_of_synset_tars(prefix, tmp_path, train):
         open_exposure(str(tmp_path), "imagenet30")
 
 
-def test_a_class_is_weighed_not_counted(tmp_path):
-    write_synset_tars(tmp_path, {"n00000001": [bytes(1_100_000)] * 2, "n00000002": []})
+@pytest.mark.parametrize("size", [300, 1_100_000])
+def test_a_class_is_weighed_not_counted(size, tmp_path):
+    """By what the first images have, with their headers: full size or scaled to 64 px."""
+    write_synset_tars(tmp_path, {"n00000001": [bytes(size)] * 3, "n00000002": [], "n00000003": [bytes(size)] * 70})
     source = open_exposure(str(tmp_path), "imagenet30")
-    assert [source.about("train", class_id) for class_id in source.classes] == [20, 1]
+    # The end of a tar is filled up to 10,240 bytes.
+    assert source.about("train", "n00000001") in (3, 10)
+    assert source.about("train", "n00000003") in (70, 73, 80)
     assert names(source, "train", "n00000002") == []
+
+
+def test_a_class_is_weighed_by_few_reads(tmp_path, monkeypatch):
+    write_synset_tars(tmp_path, {f"n{number:08}": [bytes(100)] * 60 for number in range(40)})
+    source = open_exposure(str(tmp_path), "imagenet30")
+    read = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda *args: read.append(args) or pread(*args))
+    first = [source.about("train", class_id) for class_id in source.classes]
+    assert all(60 <= about <= 72 for about in first)
+    assert 16 * 50 <= len(read) <= 16 * 104
+    assert [source.about("train", class_id) for class_id in source.classes] == first
+    assert len(read) <= 16 * 104, "once a source"
 
 
 def test_nothing_is_listed_before_it_is_asked_for(tmp_path, train, monkeypatch):
@@ -184,9 +201,9 @@ def test_nothing_is_listed_before_it_is_asked_for(tmp_path, train, monkeypatch):
     monkeypatch.setattr(archive, "members", lambda tar: read.append(tar.inside) or members(tar))
     source = open_exposure(str(tmp_path), "imagenet30")
     items = source.items("train", WNIDS[1])
-    assert read == []
+    assert read == [""]
     next(items)
-    assert read == [f"{WNIDS[1]}.tar"]
+    assert read == ["", f"{WNIDS[1]}.tar"]
 
 
 def test_folders_hold_no_lists_of_files(tmp_path, fill_folder):
@@ -287,8 +304,8 @@ def test_more_archives_than_files_may_be_open(tmp_path, train):
 def test_an_archive_that_changes_while_it_is_read(tmp_path, train):
     write_synset_tars(tmp_path, {"n00000001": train[WNIDS[0]]})
     path = tmp_path / "n00000001.tar"
-    archive._opened.cache_clear()
     source = open_exposure(str(tmp_path), "imagenet30")
+    archive._opened.cache_clear()
     path.write_bytes(path.read_bytes() + bytes(512))
     with pytest.raises(BadInput, match=r"n00000001.tar was changed while it was read"):
         list(source.items("train", "n00000001"))
@@ -350,12 +367,16 @@ def test_truncated_and_damaged_archives(tmp_path, train):
 
 
 def test_damaged_archives_in_archives(tmp_path, train):
-    """Of a class that is damaged only the listing fails, and names it."""
+    """A class that breaks off is said at opening; damage further inside when it is listed, and of that class alone."""
     whole = synset_tar(WNIDS[0], train[WNIDS[0]])
     other = synset_tar(WNIDS[1], train[WNIDS[1]])
-    for inner, reason in ((whole[:700], "is truncated"), (b"x" * 2000, "is no tar"), (b"", "it is empty"),
-                          (whole[:1536] + b"\xff" * 512 + whole[2048:], "is damaged at byte")):
+    for inner, reason, early in ((whole[:700], "is truncated", True), (whole[:1024], "is truncated", True),
+                                 (b"x" * 2000, "is no tar", True), (b"", "it is empty", True),
+                                 (whole[:1536] + b"\xff" * 512 + whole[2048:], "is damaged at byte", False)):
         (tmp_path / TRAIN_TAR).write_bytes(tar_bytes([("n01440764.tar", inner), ("n02701002.tar", other)]))
+        if early:
+            refused(tmp_path, rf"n01440764.tar in {tmp_path}/ILSVRC2012_img_train.tar .*{reason}")
+            continue
         assert len(names(open_source(str(tmp_path), "imagenet30"), "train", "n02701002")) == 3
         refused(tmp_path, rf"n01440764.tar in {tmp_path}/ILSVRC2012_img_train.tar .*{reason}",
                 listed=[("train", "n01440764")])

@@ -93,8 +93,8 @@ def _open(path: str, recipe_name: str, layouts: Mapping[str, Layout], known: Map
           *, exposure: bool) -> Source:
     folder = on_this_machine(path)
     if folder.exists():
-        for layout in layouts.values():
-            if layout.detect(folder):
+        for name, layout in layouts.items():
+            if layout.detect(folder) and not (exposure and name == "classes" and folders.synsets_in(folder / "train")):
                 return layout.open(folder, known)
     if download:
         folder = fetch(folder, recipe_name, exposure=exposure)

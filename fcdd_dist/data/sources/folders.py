@@ -1,7 +1,7 @@
 """Folders of image files: by split and class, or just images.
 
     train/CLASS/...  with test/CLASS/... or val/CLASS/...    classes, or good images and kinds of defects (MVTec-AD)
-    any folder of images                                     exposure only
+    any folder of images                                     exposure only; WordNet ids are found three folders deep
 
 Class folders may be nested. Symbolic links are followed, to files and to folders (a folder inside itself is visited
 once). Hidden files, and files whose extension is no image's, are not images; all others count, and what can't be
@@ -11,7 +11,7 @@ read is left out and named when sharding.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from PIL import Image
 
 from ...errors import BadInput
 from ..images import MAX_BYTES, BadImage, load_image
-from .source import FileSource, RawSplit, name_classes
+from .source import LEVELS, FileSource, RawSplit, is_wnid, name_classes
 
 # HEIC and its like count as images, so that they are not left out in silence: reading them gives the reason.
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
@@ -34,10 +34,11 @@ class Folders:
     Nothing else is held: ImageNet22k is 21,841 folders of 14 million files.
     """
 
-    def __init__(self, root: Path, folders: Mapping[str, str], loose: str | None = None,
-                 above: tuple[str, ...] = ()) -> None:
-        """``loose``: the class of the images right in ``root``. ``above``: real paths that are not entered again."""
-        self._root, self._folders, self._loose, self._above = str(root), folders, loose, above
+    def __init__(self, root: Path, folders: Mapping[str, Sequence[str]],
+                 loose: Mapping[str, Sequence[str]] | None = None) -> None:
+        """``folders``: of each class, below ``root``. ``loose``: of a class, those of which only the images right in
+        them are meant."""
+        self._root, self._folders, self._loose = str(root), folders, loose or {}
         self._counts: dict[str, int] = {}
 
     def images(self, class_id: str) -> Iterator[tuple[str, Callable[[], Image.Image]]]:
@@ -50,9 +51,11 @@ class Folders:
         return self._counts[class_id]
 
     def _names(self, class_id: str) -> list[str]:
-        folder = self._folders.get(class_id)
-        found = [] if folder is None else list(_walk(self._root, folder, self._above))
-        return sorted(found + _loose_images(self._root) if class_id == self._loose else found)
+        found = [name for folder in self._folders.get(class_id, ())
+                 for name in _walk(self._root, folder, _above(self._root, folder))]
+        for folder in self._loose.get(class_id, ()):
+            found += [_join(folder, name) for name in _loose_images(os.path.join(self._root, folder))]
+        return sorted(found)
 
 
 def detect_classes(path: Path) -> bool:
@@ -82,7 +85,7 @@ def open_classes(path: Path, known: Mapping[str, str]) -> FileSource:
             if classes.setdefault(class_id, display) != display and not {class_id} & set(_NORMAL):
                 raise BadInput(f"{path}: the folders {classes[class_id]!r} and {display!r} would both be class "
                                f"{class_id!r}: rename one, with letters of the English alphabet")
-        splits[split] = Folders(path, ours)
+        splits[split] = Folders(path, {class_id: (where,) for class_id, where in ours.items()})
     order = [class_id for class_id in (known or classes) if class_id in classes]
     return FileSource(str(path), {class_id: classes[class_id] for class_id in order}, splits)
 
@@ -92,18 +95,61 @@ def detect_images(path: Path) -> bool:
 
 
 def open_images(path: Path, known: Mapping[str, str]) -> FileSource:
-    """All images below ``path``; their classes are the folders right below it."""
-    above = (os.path.realpath(path),)
+    """All images below ``path``; their classes are the folders with WordNet ids for names, up to three folders deep,
+    and the folders beside these. Where there are no such ids they are the folders right below ``path``."""
+    folders, loose = class_folders(path)
     # In the order of the paths of their images, in which "a b/" comes before "a/".
-    inside = [name for name in sorted(folders_in(path), key=lambda name: f"{name}/")
-              if os.path.realpath(path / name) not in above and has_images(path / name, above)]
-    names = name_classes(map(printable, inside), {}, str(path))
+    names = name_classes(map(printable, sorted(folders, key=lambda name: f"{folders[name][0]}/")), {}, str(path))
     classes = {class_id: name for name, class_id in names.items()}
-    folders = dict(zip(names.values(), inside, strict=True))
-    loose = _LOOSE if _loose_images(str(path)) else None
-    if loose:
-        classes.setdefault(loose, loose)
-    return FileSource(str(path), classes, {"train": Folders(path, folders, loose, above)})
+    rights: dict[str, list[str]] = {}
+    for name, where in loose.items():
+        class_id = names.get(printable(name)) or next(iter(name_classes([printable(name)], {}, str(path)).values()))
+        classes.setdefault(class_id, printable(name))
+        rights.setdefault(class_id, []).extend(where)
+    return FileSource(str(path), classes, {"train": Folders(
+        path, {names[printable(name)]: where for name, where in folders.items()}, rights)})
+
+
+def class_folders(root: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """The folders of each class's name below ``root``, and those of which only the images right in them are meant.
+
+    Nothing in a folder with a WordNet id for a name is looked at but whether it has images: ImageNet22k unpacked is
+    21,841 of them, wherever they lie. A name that comes twice, as in train/ and val/, is one class.
+    """
+    folders: dict[str, list[str]] = {}
+    loose: dict[str, list[str]] = {}
+    for name, where, deep in _classes(str(root), "", (os.path.realpath(root),), LEVELS):
+        (folders if deep else loose).setdefault(name, []).append(where)
+    return folders, loose
+
+
+def synsets_in(path: Path) -> bool:
+    """Whether a folder with a WordNet id for a name, and images, lies in ``path``, up to three folders deep."""
+    return any(map(is_wnid, class_folders(path)[0]))
+
+
+def _classes(root: str, folder: str, above: tuple[str, ...], levels: int) -> list[tuple[str, str, bool]]:
+    """Name, folder, and whether all below it is meant, for the classes in ``folder``; sorted."""
+    found: list[tuple[str, str, bool]] = []
+    inside, any_loose = [], False
+    for entry in _entries(os.path.join(root, folder)):
+        if _is_folder(entry):
+            inside.append(entry.name)
+        elif not any_loose:
+            any_loose = _is_image_file(entry)
+    for name in sorted(inside):
+        where = _join(folder, name)
+        path = os.path.join(root, where)
+        if (real := os.path.realpath(path)) in above:
+            continue
+        deeper = [] if is_wnid(name) or not levels else _classes(root, where, (*above, real), levels - 1)
+        if any(is_wnid(name) for name, _, _ in deeper):
+            found += deeper
+        elif has_images(path, above):
+            found.append((name, where, True))
+    if any_loose:
+        found.append((os.path.basename(folder) or _LOOSE, folder, False))
+    return found
 
 
 def read_file(path: str) -> Image.Image:
@@ -163,7 +209,7 @@ def _walk(root: str, folder: str, above: tuple[str, ...]) -> Iterator[str]:
     path = os.path.join(root, folder)
     above = (*above, os.path.realpath(path))
     for entry in sorted(_entries(path), key=lambda entry: entry.name):
-        relative = f"{folder}/{entry.name}" if folder else entry.name
+        relative = _join(folder, entry.name)
         if _is_folder(entry):
             if os.path.realpath(entry.path) not in above:
                 yield from _walk(root, relative, above)
@@ -182,6 +228,8 @@ def _entries(path: str | Path) -> Iterator[os.DirEntry]:
                 if not entry.name.startswith("."):
                     yield entry
     except OSError as error:
+        if isinstance(error, PermissionError) and os.path.basename(path) == "lost+found":
+            return  # the disk's own, of root alone
         raise BadInput(f"the folder {path} can't be read: {error.strerror}") from None
 
 
@@ -205,6 +253,16 @@ def names_in(path: str | Path) -> list[str]:
 def _loose_images(path: str) -> list[str]:
     """The names of the images right in ``path``, sorted."""
     return sorted(entry.name for entry in _entries(path) if not _is_folder(entry) and _is_image_file(entry))
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def _above(root: str, folder: str) -> tuple[str, ...]:
+    """The real paths of the folders that ``folder`` lies in, up to ``root``: a link to one is not followed."""
+    parts = folder.split("/")[:-1]
+    return tuple(os.path.realpath(os.path.join(root, *parts[:count])) for count in range(len(parts) + 1))
 
 
 def _join_normal(names: dict[str, str], train: Mapping[str, str], path: Path) -> None:

@@ -4,7 +4,7 @@
     ILSVRC2012_img_val.tar      images in one heap            or val/<wnid>/..., or images in one heap in val/
 
 right in the folder or in Data/CLS-LOC below it, as Kaggle has it. A heap needs labels (see ``labels``). Classes are
-WordNet ids. Opening reads a header for each class; a class is listed when it is asked for.
+WordNet ids. Opening reads a header and the end of each class's tar; a class is listed when it is asked for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from PIL import Image
 
 from ...errors import BadInput
 from ...recipes.imagenet1k import names as imagenet1k
-from .archive import Region, Tars, images, members, whole
+from .archive import Region, images, refuse_truncated, tars_in, whole
+from .classes_in_tars import Tars
 from .folders import Folders, find_images, folders_in, has_images, names_in, printable, read_file, refuse_loose
 from .labels import LOOKED_FOR, Labels, find_labels
 from .source import Files, FileSource, RawSplit, is_wnid, name_classes
@@ -39,19 +40,21 @@ def open_ilsvrc(path: Path, known: Mapping[str, str]) -> FileSource:
 
     For exposure, which is when no classes are ``known``, a heap without labels is passed over if there are others.
     """
-    train, test = _train(path, known), _class_folders(path, known)
+    train, heap, labels = _train(path, known), _tarred_heap(path), None
+    real = {**imagenet1k(), **(train.names if train else {})}
+    if heap is not None:
+        labels = find_labels(_places(path), real)
+    test = _class_folders(path, known) if labels is None else None  # where the tar was kept beside what came of it
+    if heap is None and test is None and (heap := _heap(path)) is not None:
+        labels = find_labels(_places(path), real)
     names = {**(train.names if train else {}), **(test.names if test else {})}
     splits: dict[RawSplit, Files] = {split: found.files for split, found in (("train", train), ("test", test)) if found}
-    heap = None if test else _heap(path)
-    if heap is not None:
-        real = {**imagenet1k(), **names}
-        labels = find_labels(_places(path), real)
-        if labels is None and (known or not splits):
-            raise BadInput(f"{heap.where} needs labels, and there are none; looked for {LOOKED_FOR}, in "
-                           f"{' and '.join(map(str, _places(path)))}")
-        if labels is not None:
-            names |= {wnid: wnid for wnid in labels.wnids if wnid not in names}
-            splits["test"] = _Labelled(heap, labels)
+    if labels is not None:
+        names |= {wnid: wnid for wnid in labels.wnids if wnid not in names}
+        splits["test"] = _Labelled(heap, labels)
+    elif heap is not None and test is None and (known or not splits):
+        raise BadInput(f"{heap.where} needs labels, and there are none; looked for {LOOKED_FOR}, in "
+                       f"{' and '.join(map(str, _places(path)))}")
     shown = {**names, **imagenet1k(), **known}
     return FileSource(str(path), {class_id: shown[class_id] for class_id in sorted(names)}, splits)
 
@@ -107,8 +110,7 @@ def _train(path: Path, known: Mapping[str, str]) -> _Part | None:
     """Where somebody unpacked the tar and kept it, the tar is taken: it is known to be all."""
     for home in _homes(path):
         if (home / TRAIN_TAR).is_file():
-            found = {member.name.rpartition("/")[2]: member.data for member in members(whole(home / TRAIN_TAR))
-                     if member.plain}
+            found = {name.rpartition("/")[2]: tar for name, tar in tars_in(whole(home / TRAIN_TAR)).items()}
             return _tars(found, str(home / TRAIN_TAR))
         folders, tars = _wnids(home / "train"), _wnids(home / "train", ".tar")
         if folders and tars:
@@ -125,22 +127,27 @@ def _tars(found: Mapping[str, Region], where: str) -> _Part:
     regions = {name[:-4]: region for name, region in found.items() if name.endswith(".tar") and is_wnid(name[:-4])}
     if not regions:
         raise BadInput(f"{where} has no tars of classes (n01440764.tar, ...); get it again")
+    refuse_truncated(regions.values())
     return _Part(Tars(regions, "train/", empty=False), {wnid: wnid for wnid in regions})
 
 
 def _class_folders(path: Path, known: Mapping[str, str]) -> _Part | None:
     """Of test images; ``test`` is taken before ``val`` as in other folders, but ImageNet's own test images have no
     classes."""
-    if any((home / VAL_TAR).is_file() for home in _homes(path)):
-        return None
     return next((_in_folders(home, name, known) for home in _homes(path) for name in ("test", "val")
                  if _wnids(home / name)), None)
 
 
-def _heap(path: Path) -> _Heap | None:
+def _tarred_heap(path: Path) -> _Heap | None:
     for home in _homes(path):
         if (home / VAL_TAR).is_file():
+            refuse_truncated([whole(home / VAL_TAR)])
             return _Heap(str(home / VAL_TAR), partial(_list_tar, str(home / VAL_TAR)))
+    return None
+
+
+def _heap(path: Path) -> _Heap | None:
+    for home in _homes(path):
         if (home / "val").is_dir() and has_images(home / "val"):
             return _Heap(str(home / "val"), partial(_list_folder, home))
     return None
@@ -157,14 +164,17 @@ def _list_folder(home: Path) -> Images:
 def _in_folders(home: Path, split: str, known: Mapping[str, str]) -> _Part:
     refuse_loose(home / split)
     found = folders_in(home / split)
-    if known and (other := [name for name in found if not is_wnid(name)]):
+    # Empty folders of other names come about, such as a disk's lost+found.
+    other = [name for name in found if not is_wnid(name) and has_images(home / split / name)]
+    if known and other:
         raise BadInput(f"{home / split / printable(other[0])} has no WordNet id for a name (n01440764), as the other "
                        f"folders have: move it elsewhere")
+    found = [name for name in found if is_wnid(name) or name in other]
     ids = name_classes(map(printable, found), {}, str(home / split))
     for name in found:
         if not has_images(home / split / name):
             raise BadInput(f"{home / split / name} has no images: put some there, or remove it")
-    folders = {ids[printable(name)]: f"{split}/{name}" for name in found}
+    folders = {ids[printable(name)]: (f"{split}/{name}",) for name in found}
     return _Part(Folders(home, folders), {class_id: name for name, class_id in ids.items()})
 
 

@@ -9,7 +9,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
+import os
 import re
 import tarfile
 import zlib
@@ -17,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from ...errors import BadInput
 from .folders import names_in
@@ -64,18 +67,26 @@ class Labels:
 
 
 def find_labels(places: Sequence[Path], real: Iterable[str]) -> Labels | None:
-    """The labels in the first of the folders ``places`` that has any; None where none has.
+    """The labels in the first of the folders ``places`` that has any, or Kaggle's in a folder above the first of these;
+    None where there are none.
 
     ``real``: the WordNet ids that there are. Raises BadInput for labels that are none of these.
     """
-    for read in (_unpacked, _packed, partial(_named_csv, _KAGGLE), _lines, _other_csv):
-        for place in places:
-            if place.is_dir() and (labels := read(place)) is not None:
-                if unreal := labels.wnids - frozenset(real):
-                    raise BadInput(f"{labels.where} has the label {min(unreal)}, which is no class of ILSVRC2012 and "
-                                   f"none of the training images")
-                return labels
+    tries = [(read, place) for read in (_unpacked, _packed, partial(_named_csv, _KAGGLE), _lines, _other_csv)
+             for place in places]
+    tries += [(partial(_named_csv, _KAGGLE), place) for place in _above(places)]
+    for read, place in tries:
+        if place.is_dir() and (labels := read(place)) is not None:
+            if unreal := labels.wnids - frozenset(real):
+                raise BadInput(f"{labels.where} has the label {min(unreal)}, which is no class of ILSVRC2012 and "
+                               f"none of the training images")
+            return labels
     return None
+
+
+def _above(places: Sequence[Path]) -> list[Path]:
+    """Kaggle's list lies three folders above the images: one may have given any of the folders between."""
+    return list(places[0].parents)[:3] if places else []
 
 
 def _unpacked(place: Path) -> Labels | None:
@@ -93,17 +104,36 @@ def _packed(place: Path) -> Labels | None:
         return None
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(path) as kit:
-            for member in kit:
-                name = PurePosixPath(member.name).name
-                if name in (_TRUTH, _META) and member.isreg() and member.size <= _MOST:
-                    found[name] = kit.extractfile(member).read()
-    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError) as error:
+        with open(path, "rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            unzipped = gzip.GzipFile(fileobj=file) if zipped else file
+            with tarfile.open(fileobj=_Bounded(unzipped, str(path)), mode="r|") as kit:
+                for member in kit:
+                    name = PurePosixPath(member.name).name
+                    if name in (_TRUTH, _META) and member.isreg():
+                        found[name] = kit.extractfile(member).read()
+    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, OverflowError, RecursionError, KeyError,
+            IndexError) as error:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0].rstrip(":")
         raise BadInput(f"{path} can't be read: {reason}; get it again") from None
     if missing := [name for name in (_TRUTH, _META) if name not in found]:
         raise BadInput(f"{path} has no {' and no '.join(missing)}; get the devkit of tasks 1 and 2 again")
     return _devkit(found[_TRUTH], found[_META], str(path))
+
+
+class _Bounded:
+    """What is unpacked of a file, up to as much as a devkit may have: a few bytes of gzip may be as many gigabytes."""
+
+    def __init__(self, file: IO[bytes], where: str) -> None:
+        self._file, self._where, self._left = file, where, _MOST
+
+    def read(self, count: int) -> bytes:
+        data = self._file.read(min(count, self._left + 1))
+        self._left -= len(data)
+        if self._left < 0:
+            raise BadInput(f"{self._where} unpacks to more than {_MOST >> 20} MiB, which no devkit has; get it again")
+        return data
 
 
 def _devkit(truth: bytes, meta: bytes, where: str) -> Labels:
@@ -147,7 +177,7 @@ def _lines(place: Path) -> Labels | None:
 
 def _named_csv(name: str, place: Path) -> Labels | None:
     path = place / name
-    if not path.is_file():
+    if not os.path.isfile(path):  # False, too, where a folder above may not be looked into
         return None
     by_stem: dict[str, str] = {}
     rows = [row for row in csv.reader(io.StringIO(_text(_bytes(path), str(path)))) if row]

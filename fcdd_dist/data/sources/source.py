@@ -15,6 +15,7 @@ from ...errors import BadInput, nearest
 
 RawSplit = Literal["train", "test"]
 TRAIN_AND_TEST: tuple[RawSplit, RawSplit] = ("train", "test")
+LEVELS = 3  # folders that may lie above those whose names are WordNet ids
 _WNID = re.compile(r"n[0-9]{8}")
 _LONGEST_ID = 80  # characters; the names of members in a plain tar file have at most 100
 
