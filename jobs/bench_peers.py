@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
 import sysconfig
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
+from bench_children import memory_of, started
 from bench_data import DataSets
 from bench_timing import Bench, Row, Skip
 
@@ -23,8 +20,8 @@ _RIVALS = {"webdataset": (0, 1, 2), "ImageFolder": (0, 1, 2), "litdata": (0, 1, 
 _APART = {"litdata": "litdata", "mosaicml-streaming": "mosaic"}  # whose dependencies clash, and how the spec calls them
 _COLUMNS = {"images_per_s": True, "first_batch_s": False, "peak_mb": False, "resume_s": False}  # whether more is better
 _PLACES = ("HOME", "TMPDIR", "DATA_OPTIMIZER_CACHE_FOLDER", "DATA_OPTIMIZER_DATA_CACHE_FOLDER")
-_BATCH, _EVERY_S = 128, 0.1
-_INSTALL_S = 600
+_BATCH = 128
+Turn = dict[tuple[str, int], dict[str, float]]  # by name and number of workers: each column
 
 
 class Peers:
@@ -45,134 +42,97 @@ class Peers:
         """A virtual environment with ``package``, on top of what this interpreter has. Raises Skip."""
         home = self._folder / f"environment-{package}"
         try:
-            with _started([sys.executable, "-m", "venv", str(home)]) as making:
-                _finished(making, "making an environment")
+            with started([sys.executable, "-m", "venv", str(home)], None, "making an environment") as making:
+                making.finished()
             python = str(home / "bin" / "python")
             inside = subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
                                     capture_output=True, text=True, check=True).stdout.strip()
             Path(inside, "running.pth").write_text(sysconfig.get_path("purelib") + "\n")  # torch is not installed again
-            with _started([python, "-m", "pip", "install", "--quiet", "--retries", "1", package]) as installing:
-                _finished(installing, f"pip install {package}")
+            with started([python, "-m", "pip", "install", "--quiet", "--retries", "1", package], None,
+                          f"pip install {package}") as installing:
+                installing.finished()
         except (OSError, subprocess.SubprocessError, RuntimeError) as error:
             raise Skip(f"no environment for {package}: {error}") from None
         self._pythons[package] = python
 
     def run(self, name: str, task: str, workers: int) -> dict[str, float]:
-        """What the process says; with task ``memory`` what it and its children take beyond what they take idle."""
+        """What the process says; with task ``memory`` what it and its children take beyond what they take idle.
+
+        Raises RuntimeError where it fails or doesn't come to an end.
+        """
         command = [self._pythons.get(name, sys.executable), str(_SCRIPT), name, task, str(workers), str(self._spec)]
-        what = f"{name} with {workers} workers, {task}"
-        with _started(command, self._environment) as process:
+        with started(command, self._environment, f"{name} with {workers} workers, {task}") as process:
             if task != "memory":
-                return json.loads(_finished(process, what).splitlines()[-1])
-            for line in process.stdout:
-                if line.strip() == "ready":
-                    break
-            idle = _memory(process.pid)
-            process.stdin.write("\n")
-            process.stdin.flush()
-            peak = idle
-            while process.poll() is None:
-                peak = {kind: max(peak[kind], now) for kind, now in _memory(process.pid).items()}
-                time.sleep(_EVERY_S)
-            _finished(process, what)
+                return json.loads(process.finished().splitlines()[-1])
+            process.wait_until(lambda: "ready" in process.output.splitlines())
+            peak = idle = memory_of(process.pid)
+            process.go_on()
+
+            def watched() -> bool:
+                nonlocal peak
+                peak = {kind: max(peak[kind], now) for kind, now in memory_of(process.pid).items()}
+                return False
+
+            process.wait_until(watched)
+            process.finished()
             return {"peak_mb": peak["Pss"] - idle["Pss"], "peak_rss_mb": peak["Rss"] - idle["Rss"]}
 
 
-@contextlib.contextmanager
-def _started(command: list[str], environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen]:
-    """A process in a group of its own, which is gone with all its children when the context ends."""
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True, start_new_session=True, env=environment)
-    try:
-        yield process
-    finally:
-        for kind in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, kind)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
-
-
-def _finished(process: subprocess.Popen, what: str) -> str:
-    """Its output. Raises RuntimeError where it failed."""
-    out, complaint = process.communicate(timeout=_INSTALL_S)
-    if process.returncode:
-        raise RuntimeError(f"{what} ended with {process.returncode}: {complaint.strip()[-2000:]}")
-    return out
-
-
-def _memory(root: int) -> dict[str, float]:
-    """MB of a process and all below it: proportional (what several share counts once) and resident."""
-    total, waiting = {"Pss": 0.0, "Rss": 0.0}, [root]
-    while waiting:
-        process = Path("/proc", str(waiting.pop()))
-        with contextlib.suppress(OSError, ValueError):  # it has just ended
-            for thread in (process / "task").iterdir():
-                waiting += map(int, (thread / "children").read_text().split())
-            for line in (process / "smaps_rollup").read_text().splitlines():
-                kind, _, value = line.partition(":")
-                if kind in total:
-                    total[kind] += int(value.split()[0]) * 1024 / 1e6
-    return total
-
-
 def peers(bench: Bench, data: DataSets) -> list[Row]:
-    """Images a second at the best number of workers of each; all columns of all of them stand in the figures."""
+    """Images a second at the best number of workers of each, of the same numbers; all columns stand in the figures."""
     if not Path("/proc/self/smaps_rollup").exists():
         raise Skip("memory is read from /proc/PID/smaps_rollup")
     folder = data.folder / "peers"
     here = Peers(folder, _images(data, folder, 1 if bench.quick else 2))
-    skipped, rivals = {}, dict(_RIVALS)
-    if bench.quick:
-        rivals = dict.fromkeys(("webdataset", "ImageFolder"), (1,))
+    failed: dict[str, str] = {}
+    rivals = dict.fromkeys(("webdataset", "ImageFolder"), (1,)) if bench.quick else _RIVALS
     for package in _APART.keys() & rivals.keys():
         try:
             here.make_environment(package)
-            here.run(package, "write", 0)
+            here.run(package, "write", 1)
         except (Skip, RuntimeError) as reason:
-            skipped[package] = str(reason)
-            del rivals[package]
+            failed[package] = str(reason)
     every = {"ours": tuple(sorted({count for counts in rivals.values() for count in counts})), **rivals}
-    found: dict[tuple[str, int], dict[str, float]] = {}
-    turns: list[dict[tuple[str, int], float]] = []
-    for turn in range(1 if bench.quick else 3):
-        turns.append({})
-        for name, counts in list(every.items()):
-            for workers in counts:
-                try:
-                    told = here.run(name, "speed", workers)
-                    if not turn:
-                        told |= here.run(name, "resume", workers) | here.run(name, "memory", workers)
-                except RuntimeError as error:
-                    if name == "ours":
-                        raise
-                    skipped[name] = str(error)
-                    every.pop(name, None)
-                    break
+    turns = [_turn(here, every, failed) for _ in range(1 if bench.quick else 3)]
+    return [Row(f"reading and decoding as {name} does: {failed[name]}", None, "x") if name in failed else
+            _row(name, every[name], turns) for name in rivals]
+
+
+def _turn(here: Peers, every: dict[str, tuple[int, ...]], failed: dict[str, str]) -> Turn:
+    """All columns of all that have not failed before; adds to ``failed`` who fails now, and why."""
+    turn: Turn = {}
+    for name, counts in every.items():
+        try:
+            for workers in () if name in failed else counts:
+                told: dict[str, float] = {}
+                for task in ("speed", "resume", "memory"):
+                    told |= here.run(name, task, workers)
+                turn[name, workers] = told
                 print(f"{name}, {workers} workers: " + ", ".join(f"{column} {value:,.4g}" for column, value in
                                                                  told.items()), file=sys.stderr, flush=True)
-                turns[-1][name, workers] = told["images_per_s"]
-                found.setdefault((name, workers), told)
-    for name, reason in skipped.items():
-        print(f"{'peers':<10} skipped: {name}: {reason}")
-    for key, told in found.items():
-        told["images_per_s"] = statistics.median(turn[key] for turn in turns if key in turn)
-    return [_row(name, every[name], every["ours"], found, turns) for name in every if name != "ours"]
+        except RuntimeError as error:
+            if name == "ours":
+                raise
+            failed[name] = str(error)
+    return turn
 
 
-def _row(name: str, theirs: tuple[int, ...], ours: tuple[int, ...], found: dict, turns: list[dict]) -> Row:
-    ratios = [max(turn["ours", workers] for workers in ours) / max(turn[name, workers] for workers in theirs)
-              for turn in turns]
-    behind = [f"{column} with {workers}" for column, more in _COLUMNS.items() for workers in theirs
+def _row(name: str, counts: tuple[int, ...], turns: list[Turn]) -> Row:
+    """Theirs and ours with the same numbers of workers."""
+    ratios = [max(turn["ours", workers]["images_per_s"] for workers in counts)
+              / max(turn[name, workers]["images_per_s"] for workers in counts) for turn in turns]
+    found = {key: {column: statistics.median(turn[key][column] for turn in turns) for column in turns[0][key]}
+             for workers in counts for key in (("ours", workers), (name, workers))}
+    behind = [f"{column} with {workers}" for column, more in _COLUMNS.items() for workers in counts
               if (found["ours", workers][column] < found[name, workers][column]) == more]
-    return Row(f"reading and decoding as {name} does, at the best number of workers of each"
-               + (f"; behind in {', '.join(behind)}" if behind else "; ahead in every column"),
+    how = (f"with {counts[0]} worker each" if len(counts) == 1 else
+           f"at the best number of workers of each, of {', '.join(map(str, counts))}")
+    core = " (0: all of it on one core)" if 0 in counts else ""
+    return Row(f"reading and decoding as {name} does, {how}{core}; "
+               + (f"behind in {', '.join(behind)}" if behind else "ahead in every column"),
                statistics.median(ratios), "x", 1.0, figures={
                    f"{column}_{workers}_{who}": found[whose, workers][column]
-                   for column in (*_COLUMNS, "peak_rss_mb") for workers in theirs
+                   for column in (*_COLUMNS, "peak_rss_mb") for workers in counts
                    for who, whose in (("ours", "ours"), ("theirs", name))})
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -69,7 +70,7 @@ def test_the_work_of_the_host_its_qualities_and_resuming_are_measured(tmp_path):
     assert list(skipped) == ["decode_gpu"]
     assert "--device cuda" in skipped["decode_gpu"]
     handed_over, augmented = rows["host"]
-    assert (handed_over["aim"] or 12, augmented["aim"] or 4) == (12, 4)  # none where the CPU lacks bf16
+    assert (handed_over["aim"], augmented["aim"]) == (12, 4)  # on every CPU
     assert handed_over["figures"]["ours_images_per_s"] > augmented["figures"]["ours_images_per_s"]
     resumed, order = rows["resume"]
     assert 0 < resumed["figures"]["shards_asked_for_resumed"] <= resumed["figures"]["shards"]
@@ -96,10 +97,82 @@ def test_we_and_others_read_the_same_images(tmp_path):
     assert not skipped
     assert [row["what"].split()[4] for row in rows["peers"]] == ["webdataset", "ImageFolder"]
     for row in rows["peers"]:
+        assert "with 1 worker each" in row["what"]
         assert "ahead in every column" in row["what"] or "behind in" in row["what"]
         columns = {"images_per_s", "first_batch_s", "peak_mb", "resume_s", "peak_rss_mb"}
         assert set(row["figures"]) == {f"{column}_1_{who}" for column in columns for who in ("ours", "theirs")}
         assert all(value > 0 for value in row["figures"].values())
+
+
+@pytest.fixture
+def peers_with(tmp_path, monkeypatch):
+    """The peers with a program in the place of the one that reads images."""
+    monkeypatch.syspath_prepend(str(BENCH.parent))
+    import bench_children
+    import bench_peers
+
+    def make(program, limit_s=20):
+        script = tmp_path / "rival.py"
+        script.write_text("import sys, time, json\n" + program)
+        monkeypatch.setattr(bench_peers, "_SCRIPT", script)
+        monkeypatch.setattr(bench_children, "_LIMIT_S", limit_s)
+        folder = tmp_path / "peers"
+        folder.mkdir()
+        return bench_peers.Peers(folder, {})
+
+    return make
+
+
+_READY = "print('ready', flush=True); sys.stdin.readline()\n"
+_ENDS = "print(json.dumps({}))\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="memory is read from /proc")
+def test_the_memory_of_a_rival_that_says_much_is_measured(peers_with):
+    peers = peers_with(f"say = 'word ' * 10**6\nprint(say, file=sys.stderr); print(say)\n{_READY}"
+                       f"kept = bytearray(b'x') * 100_000_000\ntime.sleep(1)\n{_ENDS}")
+    assert 100 <= peers.run("any", "memory", 1)["peak_mb"] < 150
+
+
+@pytest.mark.parametrize(("program", "reason"), [
+    ("print('well', file=sys.stderr)\nsys.exit('no licence')", "any with 1 workers, memory ended with 1: no licence"),
+    (f"{_READY}sys.exit(3)", "ended with 3: it does not say why"),
+    ("time.sleep(60)", "was not at its end after 1 s"),
+    (f"{_READY}time.sleep(60)", "was not at its end after 1 s")])
+def test_a_rival_that_dies_or_hangs_is_told_of_in_one_line(peers_with, program, reason):
+    with pytest.raises(RuntimeError) as told:
+        peers_with(program, 1).run("any", "memory", 1)
+    assert reason in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_rival_that_fails_has_a_row_and_the_others_go_on(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH.parent))
+    import bench_peers
+    from bench_timing import Bench
+
+    class Peers:
+        def __init__(self, *_):
+            self.turns = 0
+
+        def run(self, name, task, workers):
+            self.turns += name == "ImageFolder" and task == "speed"
+            if name == "webdataset" and task == "memory":
+                raise RuntimeError("webdataset with 1 workers, memory ended with 1: no licence")
+            ours = name == "ours"
+            return {"speed": {"images_per_s": 30.0 if ours else 10.0, "first_batch_s": self.turns + 9.0 * ours},
+                    "resume": {"resume_s": 1.0}, "memory": {"peak_mb": 1.0, "peak_rss_mb": 1.0}}[task]
+
+    monkeypatch.setattr(bench_peers, "Peers", Peers)
+    monkeypatch.setattr(bench_peers, "_images", lambda *_: {})
+    monkeypatch.setattr(bench_peers, "_RIVALS", {"webdataset": (1,), "ImageFolder": (0, 1)})
+    failed, row = bench_peers.peers(Bench(None, False, "float32", False), SimpleNamespace(folder=Path("nowhere")))
+    assert failed.value is failed.reached is None
+    assert failed.what.endswith("webdataset does: webdataset with 1 workers, memory ended with 1: no licence")
+    assert (row.value, row.reached) == (3.0, True)
+    assert "at the best number of workers of each, of 0, 1 (0: all of it on one core)" in row.what
+    assert "behind in first_batch_s with 0, first_batch_s with 1" in row.what
+    assert row.figures["first_batch_s_0_theirs"] == 3.0  # the median of turns 1, 3 and 5
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="processes are found in /proc")
