@@ -194,11 +194,12 @@ def test_closed_early_it_neither_waits_nor_fetches_on():
     want, requests = everything(store, shards, PNG), one_shard_each(shards)
     store.asked.clear(), store.done.clear()
     store.gate.clear()
-    store.free.add("0.tar")
+    store.free |= {f"{number}.tar" for number in range(5)}
     streamed = Streamed(store, shards, PNG, CPU, 2)
     walk = streamed.walk(requests)
-    next(walk)
-    until(lambda: len(store.asked) == 1 + FETCHERS)
+    for _ in range(5):  # by then it looks far ahead
+        next(walk)
+    until(lambda: len(store.asked) == 5 + FETCHERS)
     began = time.monotonic()
     walk.close()
     assert time.monotonic() - began < 5
