@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property, partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -71,13 +72,13 @@ class DataSets:
     @cached_property
     def full_size(self) -> list[Path]:
         """JPEG files of full size: those given (400 of them where there are more), or as many made up."""
-        count = _QUICK_PHOTOGRAPHS if self._quick else _PHOTOGRAPHS
+        wanted = _QUICK_PHOTOGRAPHS if self._quick else _PHOTOGRAPHS
         if self._photographs:
             found = _jpegs(Path(self._photographs))
-            return found[:: max(1, len(found) // count)][:count]
+            return found[:: max(1, len(found) // wanted)][:wanted]
         folder, rng = self.folder / "full-size", np.random.default_rng(0)
         folder.mkdir()
-        for number in range(count):
+        for number in range(wanted):
             Image.fromarray(_photograph(rng, 500, 375)).save(folder / f"{number:06}.jpg", "JPEG", quality=95)
         return _jpegs(folder)
 
@@ -87,14 +88,14 @@ class DataSets:
         if "imagenet30" in self._given:
             return self._given["imagenet30"]
         form = recipe("imagenet30").form
+        return self._write("folder", "imagenet", form, _QUICK_IMAGENET if self._quick else _IMAGENET,
+                           partial(next, self.copies(form)))
+
+    def copies(self, form: Form) -> Iterator[np.ndarray]:
+        """The photographs as (side, side, 3) uint8, again and again, shifted so that no two are the same."""
         small = [np.asarray(Image.open(path).convert("RGB").resize((form.side, form.side))) for path in self.full_size]
-        copies = iter(range(10**9))
-
-        def picture() -> np.ndarray:
-            number = next(copies)
-            return np.roll(small[number % len(small)], number // len(small) * _ROLL, axis=1)
-
-        return self._write("folder", "imagenet", form, _QUICK_IMAGENET if self._quick else _IMAGENET, picture)
+        for number in count():
+            yield np.roll(small[number % len(small)], number // len(small) * _ROLL, axis=1)
 
     @staticmethod
     def experiment(url: str, precision: str) -> Experiment:
@@ -123,10 +124,10 @@ class DataSets:
             raise Skip("making up data needs webdataset; or give --data") from None
         source, out = self.folder / f"{called}-images", self.folder / called
         nominal, other = _CLASSES[name]
-        for folder, count in ((f"set/train/{nominal}", counts[0]), (f"set/test/{nominal}", _FEW),
-                              (f"set/train/{other}", _FEW), (f"set/test/{other}", _FEW), ("exposure/all", counts[1])):
+        for folder, images in ((f"set/train/{nominal}", counts[0]), (f"set/test/{nominal}", _FEW),
+                               (f"set/train/{other}", _FEW), (f"set/test/{other}", _FEW), ("exposure/all", counts[1])):
             (source / folder).mkdir(parents=True)
-            for number in range(count):
+            for number in range(images):
                 (source / folder / f"{number:06}.{form.extension}").write_bytes(encode(picture(), form))
         shard(name, str(source / "set"), open_store(str(out)), exposure=str(source / "exposure"), form=form)
         shutil.rmtree(source)
