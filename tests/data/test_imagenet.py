@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
+import resource
 import shutil
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
@@ -120,6 +122,37 @@ def test_mixtures(tmp_path, train):
                               "n07697537": "hotdog"}
     assert names(source, "test", "n02701002") == [f"val/n02701002/n02701002_{number}.JPEG" for number in (1, 2, 3)]
     assert source.about("test", "n01440764") == 0
+
+
+@pytest.mark.parametrize("given", ["", "ILSVRC", "ILSVRC/Data", "ILSVRC/Data/CLS-LOC"])
+def test_kaggles_labels_are_found_above(given, tmp_path, train, val):
+    """By their exact name, and no further than three folders up."""
+    write_folders(tmp_path / "ILSVRC/Data/CLS-LOC/train", train)
+    write_val_heap(tmp_path / "ILSVRC/Data/CLS-LOC/val", val)
+    write_kaggle_csv(tmp_path / "LOC_val_solution.csv", HEAP)
+    assert [open_source(str(tmp_path / given), "imagenet30").about("test", wnid) for wnid in WNIDS] == [2, 2, 1]
+    if given:
+        (tmp_path / "LOC_val_solution.csv").rename(tmp_path / "my_val.csv")
+        refused(tmp_path / given, "val needs labels")
+
+
+def test_labels_four_folders_above_are_none_of_ours(tmp_path, train, val):
+    write_folders(tmp_path / "a/b/c/d/train", train)
+    write_val_heap(tmp_path / "a/b/c/d/val", val)
+    write_kaggle_csv(tmp_path / "LOC_val_solution.csv", HEAP)
+    refused(tmp_path / "a/b/c/d", "val needs labels")
+
+
+def test_the_tar_kept_beside_the_folders_it_was_sorted_into(tmp_path, train, val):
+    """Without labels the folders are taken; with labels the tar, which is known to be all."""
+    write_folders(tmp_path / "train", train)
+    write_folders(tmp_path / "val", {"n02701002": val[:3]})
+    write_val_tar(tmp_path / VAL_TAR, val)
+    for source in (open_source(str(tmp_path), "imagenet30"), open_exposure(str(tmp_path), "imagenet30")):
+        assert [source.about("test", wnid) for wnid in WNIDS] == [0, 3, 0]
+        assert names(source, "test", "n02701002")[0] == "val/n02701002/n02701002_1.JPEG"
+    write_lines(tmp_path / SYNSET_LINES, HEAP)
+    assert [open_source(str(tmp_path), "imagenet30").about("test", wnid) for wnid in WNIDS] == [2, 2, 1]
 
 
 @pytest.mark.parametrize("given", ["", TRAIN_TAR])
@@ -438,7 +471,12 @@ def test_folders_and_tars_at_once(tmp_path, train):
 
 
 def test_a_folder_that_is_no_synset(tmp_path, train, fill_folder):
+    """It is passed over where it has no images."""
     write_folders(tmp_path / "train", train)
+    (tmp_path / "train" / "lost+found" / "deep").mkdir(parents=True)
+    (tmp_path / "train" / "lost+found" / "notes.txt").write_text("no image")
+    for opened in (open_source, open_exposure):
+        assert list(opened(str(tmp_path), "imagenet30").classes) == list(WNIDS)
     fill_folder(tmp_path / "train" / "old", 1)
     refused(tmp_path, "train/old has no WordNet id for a name")
     assert set(open_exposure(str(tmp_path), "imagenet30").classes) == {*WNIDS, "old"}
@@ -504,6 +542,36 @@ def test_labels_that_are_none(tmp_path, train, val):
     for name in ("a_val.csv", "b_val.csv"):
         write_csv(tmp_path / name, HEAP)
     refused(tmp_path, "has a_val.csv and b_val.csv: which")
+
+
+def test_a_devkit_that_unpacks_to_gigabytes(tmp_path, train, val):
+    """A bomb, in a member or in a header: no more is unpacked than a devkit may have."""
+    write_train_tar(tmp_path / TRAIN_TAR, train)
+    write_val_tar(tmp_path / VAL_TAR, val)
+    for kind in (tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
+        info = tarfile.TarInfo("readme.txt")
+        info.type, info.size = kind, 4 << 30
+        with gzip.open(tmp_path / f"{KIT}.tar.gz", "wb", compresslevel=1) as file:
+            file.write(info.tobuf(tarfile.USTAR_FORMAT))
+            file.write(bytes(70 << 20))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        refused(tmp_path, r"devkit_t12.tar.gz unpacks to more than 64 MiB, which no devkit has")
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 250 << 10, "KiB"
+
+
+def test_a_disks_own_folder_that_is_not_ours_to_read(tmp_path, train, monkeypatch):
+    write_folders(tmp_path / "train", train)
+    (tmp_path / "train" / "lost+found").mkdir()
+    scandir = os.scandir
+
+    def denied(path):
+        if str(path).endswith("lost+found"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    assert list(open_source(str(tmp_path), "imagenet30").classes) == list(WNIDS)
+    assert list(open_exposure(str(tmp_path / "train"), "imagenet30").classes) == list(WNIDS)
 
 
 def test_no_permission(tmp_path, train, monkeypatch):

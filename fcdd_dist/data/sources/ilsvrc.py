@@ -25,7 +25,7 @@ from .labels import LOOKED_FOR, Labels, find_labels
 from .source import Files, FileSource, RawSplit, is_wnid, name_classes
 
 TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
-_BELOW = ("", "Data/CLS-LOC", "ILSVRC/Data/CLS-LOC")
+_BELOW = ("", "CLS-LOC", "Data/CLS-LOC", "ILSVRC/Data/CLS-LOC")
 
 Images = Mapping[str, Callable[[], Image.Image]]
 
