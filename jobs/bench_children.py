@@ -85,3 +85,9 @@ def memory_of(root: int) -> dict[str, float]:
                 if kind in total:
                     total[kind] += int(value.split()[0]) * 1024 / 1e6
     return total
+
+
+def peak_mb() -> float:
+    """Of this process since its program began; ru_maxrss would count the parent's, whose copy it was."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024 / 1e6

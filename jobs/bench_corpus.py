@@ -1,4 +1,4 @@
-"""The memory of sharding a corpus of very many images. Run as a program it is the process that is measured.
+"""The memory of sharding a corpus of very many images.
 
 Of many images, what grows with their number: they are tiny, so that many pass; the cuts are scaled, so that the small
 corpus is cut into as few spills and buckets as it would be, and the large one into as many as ImageNet22k. Of a few
@@ -15,12 +15,12 @@ import tarfile
 from pathlib import Path
 
 from bench_data import DataSets
-from bench_memory import peak_mb
 from bench_timing import Bench, Row, Skip
 
 from fcdd_dist.data.images import encode
 from fcdd_dist.recipes import recipe
 
+_SCRIPT = Path(__file__).with_name("bench_worker.py")
 _ALL = 14_200_000
 _FEW, _MANY = 20_000, 200_000
 _PER_SYNSET = 60  # so that there are as many spills; in ImageNet22k one has about six synsets of 650
@@ -86,41 +86,8 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 def _child(path: Path, out: Path, form: str, count: int, as_many_as: int) -> dict:
     """Of sharding ``count`` images that are cut as if they were others."""
-    done = subprocess.run([sys.executable, __file__, str(path), str(out), form, str(count), str(as_many_as)],
+    done = subprocess.run([sys.executable, str(_SCRIPT), str(path), str(out), form, str(count), str(as_many_as)],
                           capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"the process that shards failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def _measure(path: str, out: str, form: str, count: str, as_many_as: str) -> dict:
-    import time
-    from contextlib import suppress
-    from importlib import import_module
-
-    from fcdd_dist.data.shards import plan
-    from fcdd_dist.data.shards.tasks import SpillTask, one_after_another
-    from fcdd_dist.data.shards.write import shard_exposure
-    from fcdd_dist.experiment import Form
-    from fcdd_dist.storage import FolderStore
-
-    for library in ("webdataset", "simplejpeg"):  # which are imported when they are needed
-        with suppress(ModuleNotFoundError):
-            import_module(library)
-    scale = int(as_many_as) / int(count)
-    plan.SPILL_SAMPLES = max(1, round(plan.SPILL_SAMPLES / scale))
-    plan.BUCKET_SAMPLES = max(1, round(plan.BUCKET_SAMPLES / scale))
-    tasks = {"spills": 0, "buckets": 0}
-
-    def counted(*of):
-        for task, record in one_after_another(*of):
-            tasks["spills" if isinstance(task, SpillTask) else "buckets"] += 1
-            yield task, record
-
-    idle, began = peak_mb(), time.perf_counter()
-    shard_exposure("folder", path, FolderStore(out), form=Form.parse(form), runner=counted)
-    return {"idle_mb": idle, "peak_mb": peak_mb(), "images_per_s": int(count) / (time.perf_counter() - began), **tasks}
-
-
-if __name__ == "__main__":
-    print(json.dumps(_measure(*sys.argv[1:])))

@@ -8,6 +8,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from bench_children import peak_mb
 from bench_timing import Bench, Row, Skip
 
 _STATUS = Path("/proc/self/status")
@@ -85,12 +86,6 @@ def _measure(kind: str, url: str, folder: str, precision: str, threads: str) -> 
             e = e.override([f"epochs={_EPOCHS}", "data.train_on=train"])
             run_rank(Job(experiment=e, data=url, run=folder, budget_bytes=budget, threads=int(threads)), World())
     return {"peak_mb": peak_mb(), "data_mb": data_mb}
-
-
-def peak_mb() -> float:
-    """Of this process since its program began; ru_maxrss would count the parent's, whose copy it was."""
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024 / 1e6
 
 
 if __name__ == "__main__":

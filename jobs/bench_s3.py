@@ -177,7 +177,7 @@ def _run(command: list[str], environment: dict[str, str]) -> str:
 
 def _stream(disk: str, near: str, slow_endpoint: str, pairs: str) -> dict:
     import torch
-    from bench_memory import peak_mb
+    from bench_children import peak_mb
     from bench_training import one_pass, prepared
 
     from fcdd_dist.data.manifest import load_manifest
