@@ -221,9 +221,9 @@ def test_a_class_is_weighed_by_few_reads(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "pread", lambda *args: read.append(args) or pread(*args))
     first = [source.about("train", class_id) for class_id in source.classes]
     assert all(60 <= about <= 72 for about in first)
-    assert 16 * 50 <= len(read) <= 16 * 104
+    assert 16 * 50 <= len(read) <= 16 * 53
     assert [source.about("train", class_id) for class_id in source.classes] == first
-    assert len(read) <= 16 * 104, "once a source"
+    assert len(read) <= 16 * 53, "once a source"
 
 
 def test_nothing_is_listed_before_it_is_asked_for(tmp_path, train, monkeypatch):

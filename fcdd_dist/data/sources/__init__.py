@@ -42,7 +42,8 @@ SOURCES: dict[str, Layout] = {  # the first that is detected is taken
                      "Data/CLS-LOC)", ("imagenet30",), ilsvrc.detect, ilsvrc.open_ilsvrc),
     "classes": Layout("train/CLASS/ and test/CLASS/ (or val/CLASS/) with images", None,
                       folders.detect_classes, folders.open_classes),
-    "synsets": Layout("a tar of <wnid>.tar (fall11_whole.tar), or a folder of tars with images (exposure only)", (),
+    "synsets": Layout("a tar of <wnid>.tar (fall11_whole.tar) or of <wnid>/, or a folder of tars with images (exposure "
+                      "only)", (),
                       synsets.detect, synsets.open_synsets),
     "images": Layout("images in any folders (exposure only)", (), folders.detect_images, folders.open_images),
 }

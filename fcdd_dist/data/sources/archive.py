@@ -165,15 +165,19 @@ class _File:
 
 
 class _Window:
-    """A region as ``tarfile`` reads a file."""
+    """A region as ``tarfile`` reads a file: the byte before each header, then the header. That is one request here."""
 
     def __init__(self, region: Region) -> None:
         self._region, self._place = region, 0
+        self._ahead, self._from = b"", 0  # bytes that were read, and their place
 
     def read(self, count: int) -> bytes:
         if not 0 <= count <= _HEADER:
             raise ValueError(f"a header of {count:,} bytes")
-        data = self._region.read(self._place, count)
+        first = self._place - self._from
+        if not 0 <= first <= len(self._ahead) - count:
+            self._ahead, self._from, first = self._region.read(self._place, max(count, 2 * _BLOCK)), self._place, 0
+        data = self._ahead[first:first + count]
         self._place += len(data)
         return data
 
