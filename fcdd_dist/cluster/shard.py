@@ -9,8 +9,9 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..data.shards.plan import Plan
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 _RETRIES = 3  # of a task whose process or node was lost
 _WAITING = 2  # tasks a worker that are handed over, so that none is idle
+_SILENT_S = 60.0  # without progress, after which it is looked for a reason
 _HEAR_EVERY_S = 0.25  # signals are heard between waits
 
 
@@ -41,7 +43,7 @@ class RayTasks:
         self._address = address or os.environ.get("RAY_ADDRESS") or None
         self._workers, self._say = workers, say
         self._stack = contextlib.ExitStack()
-        self._started = False
+        self._started, self._moved = False, time.monotonic()
 
     def __enter__(self) -> RayTasks:
         self._signals = self._stack.enter_context(Signals())
@@ -50,15 +52,16 @@ class RayTasks:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    def __call__(self, plan: Plan, tasks: Sequence[Task], out: Store) -> Iterator[tuple[Task, Record]]:
+    def __call__(self, plan: Plan, tasks: Iterable[Task], out: Store) -> Iterator[tuple[Task, Record] | None]:
         """Raises what a task raised, Interrupted after SIGINT or SIGTERM, and Fault where workers are lost too often.
         """
-        if not tasks:
+        tasks = iter(tasks)
+        if (first := next(tasks, None)) is None:
             return
         if isinstance(out, MemoryStore):
             raise BadInput("workers can't write into the memory of this process: give a folder or s3://bucket/prefix")
         self._start(plan, out)
-        yield from self._run(plan, tasks, out)
+        yield from self._run(plan, chain([first], tasks), out)
 
     def _start(self, plan: Plan, out: Store) -> None:
         if self._started:
@@ -77,11 +80,11 @@ class RayTasks:
         self._signals.patient = True
         self._started = True
 
-    def _run(self, plan: Plan, tasks: Sequence[Task], out: Store) -> Iterator[tuple[Task, Record]]:
+    def _run(self, plan: Plan, coming: Iterator[Task], out: Store) -> Iterator[tuple[Task, Record] | None]:
         import ray
 
         work = ray.remote(num_cpus=1, max_retries=_RETRIES, scheduling_strategy="SPREAD")(_work)
-        shared, coming = ray.put(plan), iter(tasks)
+        shared = ray.put(plan)
         running: dict[ObjectRef, Task] = {}
         try:
             while True:
@@ -89,21 +92,27 @@ class RayTasks:
                     running[work.remote(shared, task, out.url)] = task
                 if not running:
                     return
-                for done in self._finished(list(running)):
-                    yield running.pop(done), _result(done)
+                done, _ = ray.wait(list(running), timeout=_HEAR_EVERY_S)
+                if self._signals.first:
+                    raise self._signals.interrupted("; what is finished stands, and the same command goes on from "
+                                                    "there")
+                self._tell_of_nodes(bool(done))
+                for one in done:
+                    yield running.pop(one), _result(one)
+                yield None
         finally:
             for one in running:
                 ray.cancel(one, force=True)
 
-    def _finished(self, running: list[ObjectRef]) -> list[ObjectRef]:
-        import ray
-
-        while True:
-            done, _ = ray.wait(running, timeout=_HEAR_EVERY_S)
-            if self._signals.first:
-                raise self._signals.interrupted("; what is finished stands, and the same command goes on from there")
-            if done:
-                return done
+    def _tell_of_nodes(self, progress: bool) -> None:
+        """Says once where nothing moves since no node is left."""
+        now = time.monotonic()
+        if progress:
+            self._moved = now
+        elif now > self._moved + _SILENT_S:
+            self._moved = now
+            if not any(node["Resources"].get("CPU") for node in _nodes()):
+                self._say("no node with CPUs is left in the cluster: waiting for one; Ctrl-C ends it")
 
 
 def _work(plan: Plan, task: Task, url: str) -> Record:
@@ -113,6 +122,10 @@ def _work(plan: Plan, task: Task, url: str) -> Record:
         return perform(plan, task, _store(url))
     except NotFound as error:
         raise NotFound(f"{error} (on {socket.gethostname()})") from None
+    except Fault as error:
+        raise type(error)(f"{error} (on {socket.gethostname()})") from None
+    except OSError as error:
+        raise Fault(f"{error} (on {socket.gethostname()})") from None
 
 
 @lru_cache(maxsize=4)
@@ -141,16 +154,20 @@ def _check_reach(plan: Plan, out: Store) -> None:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    if len(nodes) == 1:
-        return
+    nodes = [node for node in _nodes() if node["Resources"].get("CPU")]
     paths = [part.source for part in (plan.nominal, plan.exposure) if part and part.source]
     looks = {node["NodeManagerAddress"]: ray.remote(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(
         node["NodeID"], soft=False))(_look).remote(paths, out.url) for node in nodes}
     for node, look in looks.items():
         if (missing := ray.get(look)) is not None:
-            raise BadInput(f"the node {node} does not see {missing}: put it where all {len(nodes)} nodes see it (a "
-                           f"shared folder; for the data set also s3://bucket/prefix), or use a cluster of one node")
+            raise BadInput(f"the node {node} does not see {missing}: put it where all nodes and this process see it "
+                           f"(a shared folder; for the data set also s3://bucket/prefix), or use a cluster of one node")
+
+
+def _nodes() -> list[dict]:
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
 
 
 def _look(paths: list[str], url: str) -> str | None:

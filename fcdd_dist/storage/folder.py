@@ -123,8 +123,10 @@ class FolderStore(Store):
                 file.flush()
                 os.fsync(file.fileno())
                 os.fchmod(file.fileno(), 0o666 & ~_umask())
-        except BaseException:
+        except BaseException as error:
             os.unlink(temporary)
+            if isinstance(error, OSError):
+                raise _error("write", path, error) from None
             raise
         return temporary
 

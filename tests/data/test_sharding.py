@@ -11,7 +11,7 @@ import pytest
 
 from fcdd_dist.data.manifest import MANIFEST, load_manifest
 from fcdd_dist.data.shards import plan as plans
-from fcdd_dist.data.shards import tars, write
+from fcdd_dist.data.shards import tars, tasks, write
 from fcdd_dist.data.shards.plan import expected_bytes
 from fcdd_dist.data.shards.read import read_shard
 from fcdd_dist.data.shards.tasks import one_after_another, perform
@@ -59,7 +59,7 @@ def keys_and_sources(store, split="train"):
 
 
 def backwards(plan, tasks, out):
-    return [(task, perform(plan, task, out)) for task in reversed(tasks)]
+    return [(task, perform(plan, task, out)) for task in reversed(list(tasks))]
 
 
 def twice(plan, tasks, out):
@@ -196,9 +196,9 @@ def test_what_is_finished_is_not_done_again(raw, cut_small, tmp_path):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"form": Form.parse("png-9-rgb")}, r"form.side: 8 -> 9"),
-    ({"exclude": ["k03"]}, r"exposure.about: 120 -> 110.*exposure.excluded: \[\] -> \[\"k03\"\]"),
-    ({"classes": ["good"]}, r"nominal.classes.other: \"other\" -> null"),
+    ({"form": Form.parse("png-9-rgb")}, r"form: \"png-8-rgb\" -> \"png-9-rgb\""),
+    ({"exclude": ["k03"]}, r"exposure.excluded: \[\] -> \[\"k03\"\]"),
+    ({"classes": ["good"]}, r"classes.other: \"other\" -> null"),
     ({"exposure": None}, r"exposure: \{.*\.\.\. -> null"),
 ])
 def test_a_beginning_of_other_settings_is_refused(raw, cut_small, change, message, fill_folder):
@@ -217,13 +217,26 @@ def test_a_beginning_of_other_settings_is_refused(raw, cut_small, change, messag
     assert contents(store) == before
 
 
-def test_a_source_with_more_images_than_before_is_another_sharding(raw, fill_folder):
-    store = MemoryStore()
+def test_classes_that_have_other_images_than_before_are_done_again(raw, cut_small, fill_folder):
+    store, done = MemoryStore(), []
     with pytest.raises(Killed):
-        run(raw, store, runner=stopping(0))
+        run(raw, store, runner=stopping_at("gather-000004"))
     fill_folder(raw / "raw/train/good", 30, 9000)
-    with pytest.raises(Conflict, match=r"nominal.about.train: 50 -> 55"):
-        run(raw, store)
+    for path in sorted((raw / "outliers/k05").iterdir())[:3]:
+        path.unlink()
+    run(raw, store, runner=counting(done))
+    assert "nominal-good" in done
+    assert "nominal-other" not in done
+    assert "gather-000000" in done
+    assert contents(store) == contents(run(raw)[0])
+    (raw / "outliers/k99").mkdir()
+    fill_folder(raw / "outliers/k99", 3, 9900)
+    other = MemoryStore()
+    with pytest.raises(Killed):
+        run(raw, other, runner=stopping(3))
+    fill_folder(raw / "outliers/k98", 3, 9800)
+    with pytest.raises(Conflict, match=r"exposure.classes: \[.*\.\.\. -> "):
+        run(raw, other)
 
 
 def test_mended_images_are_read_again(raw, cut_small):
@@ -285,10 +298,10 @@ def test_a_damaged_spill_is_noticed(raw, cut_small):
             yield pair
 
     store = MemoryStore()
-    with pytest.raises(Damaged, match=r"spill/000003\.bin has other bytes .*delete memory:/unfinished/spill-000003"):
+    with pytest.raises(Damaged, match=r"spill/000003\.bin has other bytes .*: delete it and shard again"):
         run(raw, store, runner=damaging)
     assert "exposure/manifest.json" not in contents(store)
-    store.delete(f"{FOLDER}spill-000003.json")
+    store.delete(spill_key(3))
     run(raw, store)
     assert contents(store) == contents(run(raw)[0])
 
@@ -345,6 +358,150 @@ def test_a_plan_holds_no_images(raw, cut_small):
     with pytest.raises(Killed):
         run(raw, store, runner=stopping(0))
     plan = json.loads(store.read(PLAN))
-    assert plan["exposure"]["spills"][0] == ["k00", "k01"]
+    assert plan["exposure"]["spills"][0] == [["k00", 0, 1], ["k01", 0, 1]]
     assert plan["exposure"]["buckets"] == 8
     assert MANIFEST not in contents(store)
+
+
+def test_a_class_of_many_images_is_cut(raw, cut_small, fill_folder):
+    fill_folder(raw / "outliers/k00", 60, 8000)
+    store, done = MemoryStore(), []
+    shard_exposure("folder", str(raw / "outliers"), store, form=FORM, runner=counting(done))
+    assert sum(name.startswith("spill") for name in done) > 7
+    monolith = MemoryStore()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plans, "SPILL_SAMPLES", 1000)
+        shard_exposure("folder", str(raw / "outliers"), monolith, form=FORM)
+    assert contents(monolith) == contents(store)
+
+
+def test_nominal_images_that_were_mended_are_read_again(raw):
+    """Bad ones of two classes, whose records and shards are there."""
+    mended = {}
+    for kind in ("good", "other"):
+        for path in sorted((raw / f"raw/train/{kind}").iterdir())[:2]:
+            mended[path] = path.read_bytes()
+            path.write_bytes(b"broken")
+    store = MemoryStore()
+    with pytest.raises(BadInput, match="more than 3 of the 50 train images"):
+        run(raw, store)
+    for path, data in mended.items():
+        path.write_bytes(data)
+    run(raw, store)
+    assert contents(store) == contents(run(raw)[0])
+
+
+def test_allowed_first_and_mended_then(raw, cut_small):
+    """Records of later rounds depend on those that are done again."""
+    bad = sorted((raw / "outliers/k03").iterdir())[:4]
+    mended = {path: path.read_bytes() for path in bad}
+    for path in bad:
+        path.write_bytes(b"broken")
+    store = MemoryStore()
+    with pytest.raises(Killed):
+        run(raw, store, allow_bad=4, runner=stopping_at("gather-000004"))
+    with pytest.raises(BadInput, match="more than 3 of"):
+        run(raw, store)
+    for path, data in mended.items():
+        path.write_bytes(data)
+    run(raw, store)
+    assert contents(store) == contents(run(raw)[0])
+
+
+def stopping_at(name):
+    def runner(plan, tasks, out):
+        for task in tasks:
+            if task.name == name:
+                raise Killed
+            yield task, perform(plan, task, out)
+    return runner
+
+
+@pytest.mark.parametrize("lost", ["train/good/000000.tar", "exposure/train/exposure/000000.tar", spill_key(2)])
+def test_what_is_lost_in_between_is_written_anew(raw, cut_small, lost):
+    store = MemoryStore()
+    with pytest.raises(Killed):
+        run(raw, store, runner=stopping_at("gather-000004"))
+    store.delete(lost)
+    run(raw, store)
+    assert contents(store) == contents(run(raw)[0])
+
+
+def test_a_shard_that_is_lost_at_the_end_is_noticed(raw, cut_small):
+    def losing(plan, tasks, out):
+        for pair in one_after_another(plan, tasks, out):
+            if pair[0].name == "gather-000007":
+                out.delete("train/good/000000.tar")
+            yield pair
+
+    store = MemoryStore()
+    with pytest.raises(Conflict, match=r"train/good/000000\.tar was removed or changed while the rest was written"):
+        run(raw, store, runner=losing)
+    assert MANIFEST not in contents(store)
+    run(raw, store)
+    assert contents(store) == contents(run(raw)[0])
+
+
+def test_records_without_a_plan_are_not_trusted(raw, cut_small):
+    store = MemoryStore()
+    with pytest.raises(Killed):
+        run(raw, store, runner=stopping_at("gather-000004"))
+    store.delete(PLAN)
+    other = Form.parse("png-9-rgb")
+    run(raw, store, form=other)
+    assert contents(store) == contents(run(raw, form=other)[0])
+
+
+def test_a_task_that_comes_late_leaves_nothing(raw, cut_small):
+    late = []
+
+    def keeping(plan, tasks, out):
+        for task in tasks:
+            late.append((plan, task))
+            yield task, perform(plan, task, out)
+
+    store, _ = run(raw, runner=keeping)
+    before = contents(store)
+    for plan, task in late:
+        with pytest.raises(Conflict, match="has ended without this process"):
+            perform(plan, task, store)
+    assert contents(store) == before
+
+
+def test_a_machine_with_other_versions_writes_nothing(raw, monkeypatch):
+    def elsewhere(plan, todo, out):
+        monkeypatch.setattr(tasks, "versions", lambda: plan.versions | {"pillow": "1.0"})
+        return list(one_after_another(plan, todo, out))
+
+    with pytest.raises(BadInput, match=r"has pillow 1\.0 and not .*: make all machines alike"):
+        run(raw, runner=elsewhere)
+
+
+def test_digests_that_are_lost_let_no_test_image_through(raw):
+    tasks._avoided.clear()
+
+    def losing(plan, todo, out):
+        for task in todo:
+            if task.name.startswith("spill"):
+                out.delete(f"{FOLDER}digests.bin")
+            yield task, perform(plan, task, out)
+
+    with pytest.raises(BadInput, match=r"there is no memory:/unfinished/digests\.bin"):
+        run(raw, runner=losing)
+
+
+def test_an_exposure_set_is_not_written_into_a_sharding(raw, cut_small, tmp_path):
+    store = FolderStore(tmp_path / "data")
+    with pytest.raises(Killed):
+        run(raw, store, runner=stopping_at("gather-000004"))
+    with pytest.raises(Conflict, match="holds the beginning of a sharding with exposure of its own"):
+        shard_exposure("folder", str(raw / "outliers"), FolderStore(tmp_path / "data/exposure"), form=FORM)
+    run(raw, store)
+    assert contents(store) == contents(run(raw)[0])
+
+
+def test_a_list_is_left_out_or_it_is_said_that_it_can_not(raw):
+    with pytest.raises(BadInput, match=r"its classes \(k00, k01, k02, \.\.\.\) are no WordNet ids.*--exclude none"):
+        shard_exposure("imagenet30", str(raw / "outliers"), MemoryStore(), form=FORM)
+    manifest = shard_exposure("imagenet30", str(raw / "outliers"), MemoryStore(), form=FORM, exclude=())
+    assert manifest.excluded == ()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import get_args
 
@@ -54,6 +54,9 @@ class Claim:
         self._lease.check()
         if not self._lease.held():
             raise self._overtaken()
+        if (lost := missing(self.store, manifest)) is not None:
+            raise Conflict(f"{self.store.url}/{lost} was removed or changed while the rest was written: shard again, "
+                           f"and it is written anew")
         data = manifest.to_json().encode()
         if not self.store.create(MANIFEST, data) and self.store.read(MANIFEST) != data:
             raise Conflict(f"{self.store.url} has become another data set meanwhile: choose another place")
@@ -63,13 +66,13 @@ class Claim:
             raise self._overtaken()
         return manifest
 
-    def clear(self) -> None:
-        """Removes shards that no plan and no manifest vouches for.
+    def clear(self, keep: Collection[str] = ()) -> None:
+        """Removes shards but for those in ``keep``: no record and no manifest vouches for them.
 
         Raises Conflict, and removes nothing, where somebody else's file has the name of a shard.
         """
         left = [entry.key for split in get_args(Split) for entry in self.store.list(f"{split}/")
-                if SHARD.fullmatch(entry.key)]
+                if SHARD.fullmatch(entry.key) and entry.key not in keep]
         looks = ahead(partial(is_shard, self.store), left, _AT_ONCE, "look")
         for key, ours in zip(left, looks, strict=True):
             if ours is False:
@@ -89,6 +92,18 @@ class Claim:
         except (Damaged, NotFound):
             return False
         return True
+
+
+def sizes(store: Store) -> dict[str, int]:
+    """Bytes by key of what lies where shards do."""
+    return {entry.key: entry.size for split in get_args(Split) for entry in store.list(f"{split}/")}
+
+
+def missing(store: Store, manifest: Manifest) -> str | None:
+    """The key of a shard that is not there, or has another size."""
+    there = sizes(store)
+    return next((shard.key for parts in manifest.splits.values() for part in parts.values() for shard in part.shards
+                 if there.get(shard.key) != shard.bytes), None)
 
 
 def is_shard(store: Store, key: str) -> bool | None:

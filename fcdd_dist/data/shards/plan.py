@@ -13,15 +13,19 @@ process holds a list of all samples, and none holds more than a spill or a bucke
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Literal
+from functools import cached_property
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ...experiment import Count, Form, Value
+from ...experiment import Count, Form, Value, identity
 from ..sources.source import RawSplit, Source
 
 SPILL_SAMPLES, SPILL_BYTES = 4096, 64 << 20  # about, of a spill: it is held in memory while it is written
 BUCKET_SAMPLES, BUCKET_BYTES = 25_000, 512 << 20  # about, of a bucket: it is held in a temporary file
+
+
+Portion = tuple[str, int, int]  # every n-th image of a class, from the k-th on: its id, k and n
 
 
 class NominalPlan(Value):
@@ -35,12 +39,12 @@ class ExposurePlan(Value):
     split: RawSplit
     about: int
     excluded: tuple[str, ...]  # the classes that are left out, of those that are there
-    spills: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)]  # the classes of each
+    spills: Annotated[tuple[tuple[Portion, ...], ...], Field(min_length=1)]
     buckets: Count
 
 
 class Plan(Value):
-    """``unfinished/plan.json``. Whoever goes on with a sharding must have the same."""
+    """``unfinished/plan.json``. Whoever goes on with a sharding has the same ``settings``, and its cuts."""
 
     schema_version: Literal[1] = 1
     recipe: str
@@ -51,7 +55,22 @@ class Plan(Value):
     tasks: tuple[str, ...]  # the names of all, in an order in which they can be done
 
     def to_json(self) -> str:
-        return self.model_dump_json(indent=1)
+        return self.model_dump_json()
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What was asked for: all but the numbers of images, which change where bad ones are removed, and the cuts."""
+        nominal, exposure = self.nominal, self.exposure
+        return {"recipe": self.recipe, "form": str(self.form), "versions": self.versions,
+                "source": nominal and nominal.source, "classes": nominal and nominal.classes,
+                "exposure": exposure and {
+                    "source": exposure.source, "split": exposure.split, "excluded": list(exposure.excluded),
+                    "classes": list(dict.fromkeys(name for spill in exposure.spills for name, _, _ in spill))}}
+
+    @cached_property
+    def id(self) -> str:
+        """Stands for the settings."""
+        return identity(self.settings)
 
 
 def nominal_task(class_id: str) -> str:
@@ -95,15 +114,17 @@ def expected_bytes(form: Form) -> int:
     return int(pixels * (0.45 if form.quality >= 95 else 0.27))
 
 
-def _groups(counts: dict[str, int], most: int) -> Iterator[tuple[str, ...]]:
-    """The classes in their order, in groups of about ``most`` images."""
-    group: list[str] = []
+def _groups(counts: dict[str, int], most: int) -> Iterator[tuple[Portion, ...]]:
+    """The classes in their order, in groups of about ``most`` images; a class that has many more is cut."""
+    group: list[Portion] = []
     filled = 0
     for class_id, count in counts.items():
-        if group and filled + count > most:
-            yield tuple(group)
-            group, filled = [], 0
-        group.append(class_id)
-        filled += count
+        parts = -(-count // most) if count > 2 * most else 1
+        for part in range(parts):
+            if group and filled + count // parts > most:
+                yield tuple(group)
+                group, filled = [], 0
+            group.append((class_id, part, parts))
+            filled += count // parts
     if group:
         yield tuple(group)

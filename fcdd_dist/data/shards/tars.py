@@ -1,9 +1,13 @@
-"""Samples into tar files of a bounded size, byte for byte the same each time."""
+"""Samples into tar files of a bounded size, byte for byte the same each time: those that webdataset's writer makes.
+
+That one is not used, since importing webdataset imports torch, which takes half a gigabyte in each process that shards.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import tarfile
 
 from ...errors import Fault
 from ..manifest import Part, Shard
@@ -32,7 +36,8 @@ class PartWriter:
         if self._samples == MAX_SAMPLES or (self._samples and self._size + size > MAX_BYTES):
             self._finish()
             self._begin()
-        self._tar.write({"__key__": key, self._extension: sample.image, "json": sample.meta})
+        for extension, data in sorted({self._extension: sample.image, "json": sample.meta}.items()):
+            self._member(f"{key}.{extension}", data)
         self._tally.add(sample.row)
         self._samples += 1
         self._size += size
@@ -44,12 +49,14 @@ class PartWriter:
         return Part(shards=tuple(self._shards), statistics=self._tally.statistics()) if self._shards else None
 
     def _begin(self) -> None:
-        from webdataset import TarWriter
-
         self._file = io.BytesIO()
-        # Without a fixed time webdataset writes extra headers of the pax format, and each run other bytes.
-        self._tar = TarWriter(self._file, user="", group="", mode=0o444, mtime=0, encoder=False)
+        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
         self._samples, self._size = 0, _TAR_RECORD
+
+    def _member(self, name: str, data: bytes) -> None:
+        info = tarfile.TarInfo(name)
+        info.size, info.mode, info.mtime = len(data), 0o444, 0  # the same bytes each time
+        self._tar.addfile(info, io.BytesIO(data))
 
     def _finish(self) -> None:
         self._tar.close()

@@ -5,15 +5,19 @@ It may be done anywhere, in any order within its round, and again after a kill: 
 
 from __future__ import annotations
 
+import hashlib
+import io
+import socket
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
+from itertools import islice
 
 import numpy as np
 
-from ...errors import BadInput, Damaged, NotFound
-from ...experiment import Value
-from ...storage import Store
+from ...errors import BadInput, Conflict, Damaged
+from ...experiment import Value, identity
+from ...storage import Store, exists
 from ...threads import ahead
 from ..manifest import EXPOSURE, Part, Split
 from ..sources import TRAIN_AND_TEST, Source, open_exposure, open_source
@@ -22,51 +26,60 @@ from .read import FETCHERS
 from .spool import DIGEST, Spool, cut, nominal_target, set_aside
 from .unfinished import (
     DIGESTS,
+    PLAN,
     GatherRecord,
     NominalRecord,
     Record,
     SpillRecord,
-    record_key,
     spill_key,
     write_record,
 )
 from .uploads import Uploads
-from .writing import Allowance, Writing
+from .writing import Allowance, Writing, versions
 
+Slice = tuple[int, int, int, int]  # of a spill, what is of a bucket: its number, from, to, CRC-32
 _AHEAD_BYTES = 64 << 20  # of slices that are read before they are needed
+
+
+class Session(Value):
+    """What a call of ``shard`` tells its tasks, and nothing that they write depends on."""
+
+    token: str  # another one each time: sources are opened anew, since files may have changed
+    download: bool = False
 
 
 class NominalTask(Value):
     """The shards of a class."""
 
     class_id: str
+    about: tuple[int, ...]  # images that its splits have, more or less
     allowances: tuple[Allowance, ...]  # by split of the source
-    download: bool = False
+    session: Session
 
     @property
     def name(self) -> str:
         return nominal_task(self.class_id)
+
+    def inputs(self, plan: Plan) -> str:
+        return identity([plan.id, self.class_id, self.about])
 
 
 class SpillTask(Value):
     """Some classes of exposure images into a spill."""
 
     number: int
+    about: tuple[int, ...]  # images that its classes have, more or less
+    digests: str | None  # SHA-256 of the file of digests that are avoided; None where there are none
     allowance: Allowance
-    download: bool = False
+    session: Session
 
     @property
     def name(self) -> str:
         return spill_task(self.number)
 
-
-class Slice(Value):
-    """What a spill has of a bucket."""
-
-    spill: int
-    start: int
-    end: int
-    sum: int  # CRC-32
+    def inputs(self, plan: Plan) -> str:
+        exposure = plan.exposure
+        return identity([plan.id, exposure.buckets, exposure.spills[self.number], self.about, self.digests])
 
 
 class GatherTask(Value):
@@ -81,13 +94,16 @@ class GatherTask(Value):
     def name(self) -> str:
         return gather_task(self.bucket)
 
+    def inputs(self, plan: Plan) -> str:
+        return identity([plan.id, plan.exposure.buckets, self.model_dump(mode="json")])
+
 
 Task = NominalTask | SpillTask | GatherTask
-# Does tasks of one round and gives the record of each, in any order.
-Runner = Callable[[Plan, Sequence[Task], Store], Iterable[tuple[Task, Record]]]
+# Does tasks of one round and gives the record of each, in any order; None now and then, where that takes long.
+Runner = Callable[[Plan, Iterable[Task], Store], Iterable[tuple[Task, Record] | None]]
 
 
-def one_after_another(plan: Plan, tasks: Sequence[Task], out: Store) -> Iterator[tuple[Task, Record]]:
+def one_after_another(plan: Plan, tasks: Iterable[Task], out: Store) -> Iterator[tuple[Task, Record]]:
     """The plain runner: in this process."""
     for task in tasks:
         yield task, perform(plan, task, out)
@@ -96,38 +112,43 @@ def one_after_another(plan: Plan, tasks: Sequence[Task], out: Store) -> Iterator
 def perform(plan: Plan, task: Task, out: Store) -> Record:
     """Does ``task`` and writes its record into ``out``.
 
-    Raises BadInput where too many images can't be used, and Conflict where somebody else's shard is in the way.
+    Raises BadInput where too many images can't be used or this machine would write other bytes, and Conflict where
+    somebody else's shard is in the way, or the sharding has ended without this task.
     """
+    if differing := [f"{name} {versions().get(name)} and not {wanted}" for name, wanted in plan.versions.items()
+                     if versions().get(name) != wanted]:
+        raise BadInput(f"{socket.gethostname()} has {', '.join(differing)}: make all machines alike")
+    _refuse_ended(out)
     if isinstance(task, NominalTask):
         record = _nominal(plan, task, out)
     elif isinstance(task, SpillTask):
         record = _spill(plan, task, out)
     else:
         record = _gather(plan, task, out)
+    _refuse_ended(out)
     write_record(out, task.name, record)
     return record
 
 
-@lru_cache(maxsize=1)
-def nominal_source(path: str | None, recipe: str, download: bool) -> Source:
-    """Opened once a process: to do so may mean to read thousands of headers."""
-    return open_source(path, recipe, download=download)
+def _refuse_ended(out: Store) -> None:
+    """One that was held up for long must not leave anything behind the others' backs."""
+    if not exists(out, PLAN):
+        raise Conflict(f"the sharding into {out.url} has ended without this process")
 
 
 @lru_cache(maxsize=1)
-def exposure_source(path: str | None, recipe: str, download: bool) -> Source:
-    return open_exposure(path, recipe, download=download)
+def nominal_source(path: str | None, recipe: str, session: Session) -> Source:
+    """Opened once a process and sharding: to do so may mean to read thousands of headers."""
+    return open_source(path, recipe, download=session.download)
 
 
-def forget_sources() -> None:
-    """They are opened anew: files may have changed."""
-    nominal_source.cache_clear()
-    exposure_source.cache_clear()
-    _digests.cache_clear()
+@lru_cache(maxsize=1)
+def exposure_source(path: str | None, recipe: str, session: Session) -> Source:
+    return open_exposure(path, recipe, download=session.download)
 
 
 def _nominal(plan: Plan, task: NominalTask, out: Store) -> NominalRecord:
-    source, class_id = nominal_source(plan.nominal.source, plan.recipe, task.download), task.class_id
+    source, class_id = nominal_source(plan.nominal.source, plan.recipe, task.session), task.class_id
     writing, found = Writing(plan.form), {}
     parts: dict[Split, Part] = {}
     digests: list[str] = []
@@ -145,32 +166,36 @@ def _nominal(plan: Plan, task: NominalTask, out: Store) -> NominalRecord:
                         parts[name] = part
                     if name != "train":
                         digests += [spool.record(number)[:DIGEST].hex() for number in numbers.tolist()]
-    return NominalRecord(found=found, left_out=tuple(writing.left_out), parts=parts, content=writing.content,
-                         digests=tuple(digests))
+    return NominalRecord(inputs=task.inputs(plan), found=found, left_out=tuple(writing.left_out), parts=parts,
+                         content=writing.content, digests=tuple(digests))
 
 
 def _spill(plan: Plan, task: SpillTask, out: Store) -> SpillRecord:
     """Samples in the order of their hashes, and of their sources where these are equal."""
     exposure = plan.exposure
-    source = exposure_source(exposure.source, plan.recipe, task.download)
-    writing, found = Writing(plan.form, _digests(out.url, out) if plan.nominal else frozenset()), 0
+    source = exposure_source(exposure.source, plan.recipe, task.session)
+    writing, found = Writing(plan.form, _digests(out.url, task.digests, out)), 0
     with Spool() as spool:
-        for class_id in exposure.spills[task.number]:
-            found += writing.fill(spool, source.items(exposure.split, class_id), class_id, task.allowance)
+        for class_id, part, parts in exposure.spills[task.number]:
+            items = islice(source.items(exposure.split, class_id), part, None, parts)
+            found += writing.fill(spool, items, class_id, task.allowance)
         order, _ = spool.by_digest()
-        ends_of = np.searchsorted(_bucket_of(spool.digests[order, 0], exposure.buckets), np.arange(exposure.buckets),
-                                  side="right")
-        data, ends, sums, begin = bytearray(), [], [], 0
-        for end in ends_of.tolist():
-            first = len(data)
+        places = np.searchsorted(_bucket_of(spool.digests[order, 0], exposure.buckets), np.arange(exposure.buckets),
+                                 side="right")
+        file, ends, sums, begin = io.BytesIO(), [], [], 0
+        for end in places.tolist():
+            crc = 0
             for number in order[begin:end].tolist():
-                data += spool.record(number)
-            ends.append(len(data))
-            sums.append(zlib.crc32(memoryview(data)[first:]))
+                record = spool.record(number)
+                file.write(record)
+                crc = zlib.crc32(record, crc)
+            ends.append(file.tell())
+            sums.append(crc)
             begin = end
-    out.write(spill_key(task.number), bytes(data))
-    return SpillRecord(found=found, left_out=tuple(writing.left_out), ends=tuple(ends), sums=tuple(sums),
-                       samples=tuple(np.diff(ends_of, prepend=0).tolist()))
+    _refuse_ended(out)
+    out.write(spill_key(task.number), file.getvalue())
+    return SpillRecord(inputs=task.inputs(plan), found=found, left_out=tuple(writing.left_out), ends=tuple(ends),
+                       sums=tuple(sums), samples=tuple(np.diff(places, prepend=0).tolist()))
 
 
 def _gather(plan: Plan, task: GatherTask, out: Store) -> GatherRecord:
@@ -178,7 +203,7 @@ def _gather(plan: Plan, task: GatherTask, out: Store) -> GatherRecord:
     parts: dict[Split, Part] = {}
     beside = out.at(EXPOSURE) if plan.nominal else out
     with Spool() as spool, Uploads(beside) as uploads:
-        largest = max((piece.end - piece.start for piece in task.slices), default=1)
+        largest = max((end - start for _, start, end, _ in task.slices), default=1)
         at_once = max(1, min(FETCHERS, _AHEAD_BYTES // largest))
         for data in ahead(partial(_read, out), task.slices, at_once, "fetch"):
             for record in cut(data):
@@ -192,17 +217,18 @@ def _gather(plan: Plan, task: GatherTask, out: Store) -> GatherRecord:
                                 task.bucket if several else None)
             if part is not None:
                 parts[name] = part
-        return GatherRecord(samples=len(spool), parts=parts, content=writing.content)
+        return GatherRecord(inputs=task.inputs(plan), samples=len(spool), parts=parts, content=writing.content)
 
 
 def _read(out: Store, piece: Slice) -> bytes:
-    key = spill_key(piece.spill)
+    spill, start, end, crc = piece
+    key = spill_key(spill)
     for _ in range(2):  # a read may fail
-        data = out.read(key, piece.start, piece.end)
-        if zlib.crc32(data) == piece.sum and len(data) == piece.end - piece.start:
+        data = out.read(key, start, end)
+        if len(data) == end - start and zlib.crc32(data) == crc:
             return data
-    raise Damaged(f"{out.url}/{key} has other bytes than were written: delete {out.url}/"
-                  f"{record_key(spill_task(piece.spill))} and shard again; only this part is done anew")
+    raise Damaged(f"{out.url}/{key} has other bytes than were written: delete it and shard again; only this part is "
+                  f"done anew")
 
 
 def _bucket_of(words: np.ndarray, buckets: int) -> np.ndarray:
@@ -210,11 +236,17 @@ def _bucket_of(words: np.ndarray, buckets: int) -> np.ndarray:
     return ((words.astype(np.uint64) >> np.uint64(32)) * np.uint64(buckets)) >> np.uint64(32)
 
 
-@lru_cache(maxsize=1)
-def _digests(_url: str, out: Store) -> frozenset[bytes]:
-    """Of the nominal images that are measured with."""
-    try:
-        data = out.read(DIGESTS)
-    except NotFound:
+_avoided: dict[tuple[str, str], frozenset[bytes]] = {}
+
+
+def _digests(url: str, sha256: str | None, out: Store) -> frozenset[bytes]:
+    """Of the nominal images that are measured with; read once a process. Raises Damaged where they are others."""
+    if sha256 is None:
         return frozenset()
-    return frozenset(data[place: place + DIGEST] for place in range(0, len(data), DIGEST))
+    if (url, sha256) not in _avoided:
+        data = out.read(DIGESTS)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise Damaged(f"{url}/{DIGESTS} has other bytes than were written: shard again")
+        _avoided.clear()
+        _avoided[url, sha256] = frozenset(data[place: place + DIGEST] for place in range(0, len(data), DIGEST))
+    return _avoided[url, sha256]

@@ -10,8 +10,9 @@ It goes when the manifest stands, the plan last.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -23,8 +24,10 @@ from ..manifest import LeftOut, Part, Split
 from .plan import Plan
 
 FOLDER = "unfinished/"
+SPILLS = f"{FOLDER}spill/"
 PLAN = f"{FOLDER}plan.json"
 DIGESTS = f"{FOLDER}digests.bin"  # of the nominal images that are measured with
+OURS = re.compile(rf"{FOLDER}(?:(?:nominal|spill|gather)-[a-z0-9_-]+\.json|spill/\d{{6,}}\.bin|digests\.bin)")
 _AT_ONCE = 16  # small objects that are read or removed
 _SHOWN = 5  # differences that a message names
 
@@ -32,29 +35,46 @@ _SHOWN = 5  # differences that a message names
 class NominalRecord(Value):
     """Of a class: its shards."""
 
+    inputs: str  # stands for all that the task depends on; a record of other inputs counts as none
     found: dict[str, int]  # images of each split of the source, with those that were left out
     left_out: tuple[LeftOut, ...]
     parts: dict[Split, Part]
     content: str
     digests: tuple[str, ...]  # of test and held-out images, in hex
 
+    def written(self, task: Any) -> dict[str, int]:
+        """What the task has written, beside this: bytes by key."""
+        return _shards(self.parts)
+
 
 class SpillRecord(Value):
     """Of a spill: where it is cut, by bucket."""
 
+    inputs: str
     found: int
     left_out: tuple[LeftOut, ...]
     samples: tuple[int, ...]
     ends: tuple[int, ...]  # bytes of the spill up to the end of each bucket
     sums: tuple[int, ...]  # CRC-32 of each bucket's bytes
 
+    def written(self, task: Any) -> dict[str, int]:
+        return {spill_key(task.number): self.ends[-1]}
+
 
 class GatherRecord(Value):
     """Of a bucket: its shards."""
 
+    inputs: str
     samples: int
     parts: dict[Split, Part]
     content: str
+
+    def written(self, task: Any) -> dict[str, int]:
+        return _shards(self.parts)
+
+
+def _shards(parts: dict[Split, Part]) -> dict[str, int]:
+    return {shard.key: shard.bytes for part in parts.values() for shard in part.shards}
 
 
 Record = NominalRecord | SpillRecord | GatherRecord
@@ -62,7 +82,7 @@ R = TypeVar("R", bound=Value)
 
 
 def spill_key(number: int) -> str:
-    return f"{FOLDER}spill/{number:06}.bin"
+    return f"{SPILLS}{number:06}.bin"
 
 
 def record_key(task: str) -> str:
@@ -103,8 +123,8 @@ def standing_plan(store: Store) -> Plan | None:
         raise BadInput(f"{store.url}/{PLAN} is damaged: delete {store.url}, and shard again") from None
 
 
-def begin(store: Store, plan: Plan) -> bool:
-    """Puts ``plan`` down; whether it was there already, so that this sharding goes on.
+def begin(store: Store, plan: Plan) -> Plan:
+    """Puts ``plan`` down, or finds the one that is there: with its cuts the sharding goes on.
 
     Raises Conflict, with the differences, where another one was begun there. To be called by whoever holds the lease.
     """
@@ -112,32 +132,29 @@ def begin(store: Store, plan: Plan) -> bool:
     if there is None:
         if not store.create(PLAN, plan.to_json().encode()):
             raise Conflict(f"another process has begun to write {store.url}: shard again, one at a time")
-        return False
-    if there != plan:
+        return plan
+    if there.settings != plan.settings:
         shown = differences(there, plan)
         more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
         raise Conflict(f"{store.url} holds the beginning of another sharding ({'; '.join(shown[:_SHOWN])}{more}): give "
                        f"the same command as then, choose another place, or delete it")
-    return True
+    return there
 
 
 def differences(theirs: Plan, ours: Plan) -> list[str]:
     """``what: theirs -> ours`` for each setting in which they differ."""
-    found = []
-    for path, old, new in _differing(json.loads(theirs.to_json()), json.loads(ours.to_json()), ()):
-        if path[0] != "tasks":  # which follow from all else
-            found.append(f"{'.'.join(path)}: {_short(old)} -> {_short(new)}")
-    return found or ["tasks"]
+    return [f"{'.'.join(path)}: {_short(old)} -> {_short(new)}"
+            for path, old, new in _differing(theirs.settings, ours.settings, ())]
 
 
-def tidy(store: Store, plan: Plan) -> None:
-    """Removes what a sharding has kept there, the plan last: until then it can be tidied up again."""
-    ours = {DIGESTS, *map(record_key, plan.tasks)}
-    if plan.exposure:
-        ours |= set(map(spill_key, range(len(plan.exposure.spills))))
-    left = [entry.key for entry in store.list(FOLDER) if entry.key in ours]
-    list(ahead(store.delete, left, _AT_ONCE, "delete"))
+def tidy(store: Store) -> None:
+    """Removes what shardings have kept there, the plan last: until then it can be tidied up again."""
+    delete(store, [entry.key for entry in store.list(FOLDER) if OURS.fullmatch(entry.key)])
     store.delete(PLAN)
+
+
+def delete(store: Store, keys: Iterable[str]) -> None:
+    list(ahead(store.delete, keys, _AT_ONCE, "delete"))
 
 
 def _differing(old: object, new: object, path: tuple[str, ...]) -> Iterable[tuple[tuple[str, ...], object, object]]:

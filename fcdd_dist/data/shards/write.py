@@ -6,22 +6,25 @@ bytes as if nothing had happened, on any number of workers. Memory is flat.
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from itertools import accumulate
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
 
 from ...errors import BadInput, Conflict, nearest
 from ...experiment import Form
 from ...recipes import recipe as find_recipe
 from ...recipes.exclusions import NAMED, exclusion
-from ...storage import FolderStore, Store, exists
+from ...storage import FolderStore, MemoryStore, Store, exists, open_store
 from ..manifest import EXPOSURE, MANIFEST, ClassName, LeftOut, Manifest, Part, Statistics, load_manifest
 from ..sources import BUNDLED, TRAIN_AND_TEST, Source
-from ..sources.source import slug
-from .claim import Claim, refuse_standing
+from ..sources.source import is_wnid, slug
+from .claim import Claim, refuse_standing, sizes
 from .plan import ExposurePlan, NominalPlan, Plan, expected_bytes, plan_exposure, task_names
 from .progress import Progress
 from .spool import exposure_target
@@ -29,21 +32,22 @@ from .tasks import (
     GatherTask,
     NominalTask,
     Runner,
+    Session,
     Slice,
     SpillTask,
     Task,
     exposure_source,
-    forget_sources,
     nominal_source,
     one_after_another,
 )
 from .unfinished import (
     DIGESTS,
+    SPILLS,
     GatherRecord,
     NominalRecord,
-    Record,
     SpillRecord,
     begin,
+    delete,
     read_records,
     record_key,
     standing_plan,
@@ -70,28 +74,28 @@ def shard(recipe: str, source: str | None, out: Store, *, exposure: str | None =
     """
     form = form or find_recipe(recipe).form
     _refuse_finished(out)
-    forget_sources()
+    session = Session(token=secrets.token_hex(8), download=download)
     if source and exposure and Path(source).exists() and Path(exposure).exists():
         ours, others = Path(source).resolve(), Path(exposure).resolve()
         inside = others.is_dir() and ours in others.parents  # an archive may lie beside the other ones
         if ours == others or inside or others in ours.parents:
             raise BadInput(f"{exposure} and {source} share images: exposure must be of other things than the nominal "
                            f"class")
-    nominal = nominal_source(source, recipe, download)
+    nominal = nominal_source(source, recipe, session)
     chosen = _choose(nominal, recipe, classes)
     plan = NominalPlan(source=source, classes={class_id: nominal.classes[class_id] for class_id in chosen},
                        about={split: sum(nominal.about(split, class_id) for class_id in chosen)
                               for split in TRAIN_AND_TEST})
     outliers = None
     if exposure is not None or recipe in BUNDLED:
-        outliers = _plan_exposure(recipe, exposure, exclude, form, download)
+        outliers = _plan_exposure(recipe, exposure, exclude, form, session)
         _refuse_nominal(outliers, exposure, chosen)
     elif exclude:
         raise BadInput("exclude names classes of exposure images: give a folder of these, too (--exposure PATH)")
     elif recipe == "folder" and not exists(out.at(EXPOSURE), MANIFEST):
         raise BadInput("a folder of one's own needs exposure images (--exposure PATH): without any anomalies the best "
                        "detector is one that calls everything normal")
-    return _Sharding(_plan(recipe, form, plan, outliers), out, allow_bad, download, progress, runner).run()
+    return _Sharding(_plan(recipe, form, plan, outliers), out, allow_bad, session, progress, runner).run()
 
 
 def shard_exposure(like: str, source: str | None, out: Store, *, exclude: Iterable[str] | None = None,
@@ -100,119 +104,196 @@ def shard_exposure(like: str, source: str | None, out: Store, *, exclude: Iterab
     """Writes an exposure set by itself, in the form of the recipe ``like``; its manifest. Raises as ``shard`` does."""
     form = form or find_recipe(like).form
     _refuse_finished(out)
-    forget_sources()
-    outliers = _plan_exposure(like, source, exclude, form, download)
-    return _Sharding(_plan(like, form, None, outliers), out, allow_bad, download, progress, runner).run()
+    _refuse_within(out)
+    session = Session(token=secrets.token_hex(8), download=download)
+    outliers = _plan_exposure(like, source, exclude, form, session)
+    return _Sharding(_plan(like, form, None, outliers), out, allow_bad, session, progress, runner).run()
 
 
 class _Sharding:
     """One sharding on its way through its rounds."""
 
-    def __init__(self, plan: Plan, out: Store, allow_bad: int | None, download: bool, progress: Say | None,
+    def __init__(self, plan: Plan, out: Store, allow_bad: int | None, session: Session, progress: Say | None,
                  runner: Runner) -> None:
-        self._plan, self._out, self._allow_bad, self._download = plan, out, allow_bad, download
+        self._plan, self._out, self._allow_bad, self._session = plan, out, allow_bad, session
         self._say, self._runner = progress or _silent, runner
         self._beside = out.at(EXPOSURE) if plan.nominal and plan.exposure else None
 
     def run(self) -> Manifest:
-        plan, out = self._plan, self._out
+        out = self._out
         if standing_plan(out) is None:
-            _check_room(out, plan)
+            _check_room(out, self._plan)
         with ExitStack() as stack:
-            self._claim = stack.enter_context(Claim(out, self._say))
+            claim = stack.enter_context(Claim(out, self._say))
             inner = stack.enter_context(Claim(self._beside, self._say)) if self._beside else None
-            goes_on = standing_plan(out) is not None
+            self._claims = {NominalRecord: claim, GatherRecord: inner or claim}
+            self._goes_on = (standing := standing_plan(out)) is not None
             if exists(out, MANIFEST):
-                if goes_on and standing_plan(out) == plan:  # killed while it tidied up
-                    tidy(out, plan)
+                if standing and standing.settings == self._plan.settings:  # killed while it tidied up
+                    tidy(out)
                     return load_manifest(out)
                 refuse_standing(out)
-            if not goes_on:
+            if not self._goes_on:
                 if inner and exists(self._beside, MANIFEST):
                     raise Conflict(f"{self._beside.url} is a data set already: leave --exposure away to use it, or "
                                    f"delete it first")
-                for claim in filter(None, (inner, self._claim)):
-                    claim.clear()
-            begin(out, plan)
+                for one in filter(None, (inner, claim)):
+                    one.clear()
+                tidy(out)  # what a process that was held up for long may have left
+            plan = self._plan = begin(out, self._plan)
             self._progress = Progress(plan, self._say)
-            if goes_on:
+            if self._goes_on:
                 self._say("going on with what is there")
             nominal = self._nominal() if plan.nominal else None
             if plan.exposure:
                 exposure = self._exposure()
-                if inner is None:
-                    manifest = self._claim.commit(exposure)
-                else:
-                    inner.commit(exposure)
+                manifest = self._claims[GatherRecord].commit(exposure)
             if nominal is not None:
-                manifest = self._claim.commit(nominal)
-            tidy(out, plan)
+                manifest = claim.commit(nominal)
+            tidy(out)
             return manifest
 
     def _nominal(self) -> Manifest:
-        plan, nominal = self._plan, self._plan.nominal
+        plan, nominal, session = self._plan, self._plan.nominal, self._session
+        source = nominal_source(nominal.source, plan.recipe, session)
         allowances = tuple(self._allowance(split, nominal.about[split]) for split in TRAIN_AND_TEST)
-        tasks = [NominalTask(class_id=class_id, allowances=allowances, download=self._download)
-                 for class_id in nominal.classes]
-        records = self._round(NominalRecord, tasks, allowances)
-        if plan.exposure:
-            digests = sorted({digest for record in records for digest in record.digests})
-            self._out.write(DIGESTS, bytes.fromhex("".join(digests)))
-        splits = {split: {class_id: record.parts[split]
-                          for class_id, record in zip(nominal.classes, records, strict=True) if split in record.parts}
+        records: dict[str, NominalRecord] = {}
+
+        def tasks() -> Iterator[NominalTask]:
+            for class_id in nominal.classes:
+                about = tuple(source.about(split, class_id) for split in TRAIN_AND_TEST)
+                yield NominalTask(class_id=class_id, about=about, allowances=allowances, session=session)
+
+        self._round(NominalRecord, tasks, lambda task, record: records.update({task.class_id: record}), allowances)
+        digests = sorted({digest for record in records.values() for digest in record.digests})
+        self._digests = bytes.fromhex("".join(digests))
+        present = {class_id: records[class_id] for class_id in nominal.classes if records[class_id].parts}
+        splits = {split: {name: record.parts[split] for name, record in present.items() if split in record.parts}
                   for split in ("train", "holdout", "test")}
-        present = [class_id for class_id, record in zip(nominal.classes, records, strict=True) if record.parts]
         return Manifest(
-            kind="nominal", recipe=plan.recipe, form=plan.form, content=add_contents(r.content for r in records),
+            kind="nominal", recipe=plan.recipe, form=plan.form, versions=plan.versions,
+            content=add_contents(record.content for record in records.values()),
             classes=tuple(ClassName(id=class_id, name=nominal.classes[class_id]) for class_id in present),
-            splits={split: parts for split, parts in splits.items() if parts}, left_out=_left_out(records),
-            versions=plan.versions)
+            splits={split: parts for split, parts in splits.items() if parts},
+            left_out=tuple(entry for class_id in nominal.classes for entry in records[class_id].left_out))
 
     def _exposure(self) -> Manifest:
-        plan, exposure = self._plan, self._plan.exposure
+        plan, exposure, session = self._plan, self._plan.exposure, self._session
+        source = exposure_source(exposure.source, plan.recipe, session)
         allowance = self._allowance(EXPOSURE, exposure.about)
-        spills = self._round(SpillRecord, [SpillTask(number=number, allowance=allowance, download=self._download)
-                                           for number in range(len(exposure.spills))], (allowance,))
-        total = sum(sum(record.samples) for record in spills)
-        if not total:
+        avoided = None
+        if plan.nominal:
+            self._out.write(DIGESTS, self._digests)
+            avoided = hashlib.sha256(self._digests).hexdigest()
+        spills = _Spills(len(exposure.spills), exposure.buckets)
+
+        def spilling() -> Iterator[SpillTask]:
+            for number, portions in enumerate(exposure.spills):
+                about = tuple(source.about(exposure.split, class_id) for class_id, _, _ in portions)
+                yield SpillTask(number=number, about=about, digests=avoided, allowance=allowance, session=session)
+
+        self._round(SpillRecord, spilling, lambda task, record: spills.add(task.number, record), (allowance,))
+        if not spills.total:
             raise BadInput(f"{exposure.source} has no exposure image that can be used")
-        sizes = [sum(record.samples[bucket] for record in spills) for bucket in range(exposure.buckets)]
-        firsts = accumulate(sizes, initial=0)
-        records = self._round(GatherRecord, [
-            GatherTask(bucket=bucket, first=first, hold=exposure_target(total) if bucket == 0 else 0,
-                       slices=tuple(_slices(spills, bucket)))
-            for bucket, first in zip(range(exposure.buckets), firsts, strict=False)])
-        splits = {split: _joined([record.parts[split] for record in records if split in record.parts])
+        records: dict[int, GatherRecord] = {}
+
+        def gathering() -> Iterator[GatherTask]:
+            first = 0
+            for bucket in range(exposure.buckets):
+                yield GatherTask(bucket=bucket, first=first, slices=tuple(spills.slices(bucket)),
+                                 hold=exposure_target(spills.total) if bucket == 0 else 0)
+                first += spills.size(bucket)
+
+        self._round(GatherRecord, gathering, lambda task, record: records.update({task.bucket: record}))
+        ordered = [records[bucket] for bucket in range(exposure.buckets)]
+        splits = {split: _joined([record.parts[split] for record in ordered if split in record.parts])
                   for split in ("train", "holdout")}
         return Manifest(
-            kind="exposure", recipe=plan.recipe, form=plan.form, content=add_contents(r.content for r in records),
-            classes=(ClassName(id=EXPOSURE, name=EXPOSURE),), left_out=_left_out(spills), excluded=exposure.excluded,
-            splits={split: {EXPOSURE: part} for split, part in splits.items() if part}, versions=plan.versions)
+            kind="exposure", recipe=plan.recipe, form=plan.form, versions=plan.versions, excluded=exposure.excluded,
+            content=add_contents(record.content for record in ordered), left_out=spills.left_out,
+            classes=(ClassName(id=EXPOSURE, name=EXPOSURE),),
+            splits={split: {EXPOSURE: part} for split, part in splits.items() if part})
 
-    def _round(self, kind: type[R], tasks: list[Task], allowances: tuple[Allowance, ...] = ()) -> list[R]:
-        """The records of ``tasks``, in their order: those that are there, and then the others."""
-        done = read_records(self._out, kind, [task.name for task in tasks])
+    def _round(self, kind: type[R], tasks: Callable[[], Iterator[Task]], take: Callable[[Task, R], None],
+               allowances: tuple[Allowance, ...] = ()) -> None:
+        """Gives the record of each task to ``take``: those that stand, and then the others, as they are done."""
+        standing = self._standing(kind, tasks, allowances) if self._goes_on else {}
+        self._progress.begin(kind, standing.values())
+        left_out: list[LeftOut] = []
+
+        def accept(task: Task, record: R) -> None:
+            take(task, record)
+            left_out.extend(getattr(record, "left_out", ()))
+            for allowance in allowances:
+                allowance.check(left_out)
+
+        for task in tasks() if standing else ():
+            if task.name in standing:
+                accept(task, standing[task.name])
+        done = standing.keys()
+        for result in self._runner(self._plan, (task for task in tasks() if task.name not in done), self._out):
+            self._claims[NominalRecord].check()
+            if result is not None:
+                self._progress.add(*result)
+                accept(*result)
+
+    def _standing(self, kind: type[R], tasks: Callable[[], Iterator[Task]], allowances: tuple[Allowance, ...]
+                  ) -> dict[str, R]:
+        """The records that still hold: of the same inputs, with all that they name in its place.
+
+        All others go, and then the shards that none names: what is done anew may become something else.
+        """
+        names = [task.name for task in tasks()]
+        there = read_records(self._out, kind, names)
+        claim = self._claims.get(kind)
+        sizes_there = sizes(claim.store) if claim else {entry.key: entry.size for entry in self._out.list(SPILLS)}
+        standing = {task.name: there[task.name] for task in tasks() if task.name in there
+                    and there[task.name].inputs == task.inputs(self._plan)
+                    and all(sizes_there.get(key) == size for key, size in there[task.name].written(task).items())}
         try:
-            _check(done.values(), allowances)
+            left_out = [entry for record in standing.values() for entry in getattr(record, "left_out", ())]
+            for allowance in allowances:
+                allowance.check(left_out)
         except BadInput:  # it has ended here before, and the images may have been mended since
-            done = {name: record for name, record in done.items() if not record.left_out}
-        self._progress.begin(kind, done.values())
-        left_out = [entry for record in done.values() for entry in getattr(record, "left_out", ())]
-        missing = [task for task in tasks if task.name not in done]
-        for task in missing:
-            self._out.delete(record_key(task.name))
-        for task, record in self._runner(self._plan, missing, self._out):
-            self._claim.check()
-            done[task.name] = record
-            self._progress.add(task, record)
-            if kind is not GatherRecord:
-                left_out += record.left_out
-                for allowance in allowances:
-                    allowance.check(left_out)
-        return [done[task.name] for task in tasks]
+            standing = {name: record for name, record in standing.items() if not record.left_out}
+        delete(self._out, [record_key(name) for name in there if name not in standing])
+        if claim:
+            claim.clear({key for task in tasks() if task.name in standing
+                         for key in standing[task.name].written(task)})
+        return standing
 
     def _allowance(self, split: str, about: int) -> Allowance:
         return Allowance.of(split, about, self._allow_bad)
+
+
+class _Spills:
+    """Where all spills are cut: 16 bytes a spill and bucket."""
+
+    def __init__(self, spills: int, buckets: int) -> None:
+        self._samples = np.zeros((spills, buckets), np.uint32)
+        self._ends = np.zeros((spills, buckets), np.uint64)
+        self._sums = np.zeros((spills, buckets), np.uint32)
+        self._left_out: dict[int, tuple[LeftOut, ...]] = {}
+
+    def add(self, number: int, record: SpillRecord) -> None:
+        self._samples[number], self._ends[number], self._sums[number] = record.samples, record.ends, record.sums
+        self._left_out[number] = record.left_out
+
+    @property
+    def total(self) -> int:
+        return int(self._samples.sum(dtype=np.int64))
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        return tuple(entry for number in sorted(self._left_out) for entry in self._left_out[number])
+
+    def size(self, bucket: int) -> int:
+        return int(self._samples[:, bucket].sum(dtype=np.int64))
+
+    def slices(self, bucket: int) -> Iterator[Slice]:
+        starts = self._ends[:, bucket - 1] if bucket else np.zeros(len(self._ends), np.uint64)
+        for number in np.flatnonzero(self._samples[:, bucket]).tolist():
+            yield number, int(starts[number]), int(self._ends[number, bucket]), int(self._sums[number, bucket])
 
 
 def _plan(recipe: str, form: Form, nominal: NominalPlan | None, exposure: ExposurePlan | None) -> Plan:
@@ -220,10 +301,10 @@ def _plan(recipe: str, form: Form, nominal: NominalPlan | None, exposure: Exposu
                 tasks=task_names(nominal, exposure))
 
 
-def _plan_exposure(recipe: str, path: str | None, exclude: Iterable[str] | None, form: Form, download: bool
+def _plan_exposure(recipe: str, path: str | None, exclude: Iterable[str] | None, form: Form, session: Session
                    ) -> ExposurePlan:
     """The training images of a source, or test ones if all are."""
-    source = exposure_source(path, recipe, download)
+    source = exposure_source(path, recipe, session)
     excluded = _excluded(source, recipe, exclude)
     for split in TRAIN_AND_TEST:
         if any(source.about(split, class_id) for class_id in source.classes if class_id not in excluded):
@@ -237,6 +318,10 @@ def _excluded(source: Source, recipe: str, exclude: Iterable[str] | None) -> set
     excluded: set[str] = set()
     for name in names:
         if (listed := exclusion(name)) is not None:
+            if exclude is None and not any(map(is_wnid, source.classes)):
+                raise BadInput(f"{source.where}: its classes ({', '.join(list(source.classes)[:3])}, ...) are no "
+                               f"WordNet ids, so those of {name} can't be left out: give the folder that holds "
+                               f"n01440764 and so on, or say that it has none of them (--exclude none)")
             excluded |= listed & source.classes.keys()
         elif name in source.classes or name not in NAMED["imagenet1k"]():  # which may well be left out already
             excluded.add(_find_class(source, name, f"; or the name of a list: {', '.join(NAMED)}"))
@@ -245,20 +330,26 @@ def _excluded(source: Source, recipe: str, exclude: Iterable[str] | None) -> set
 
 def _refuse_nominal(exposure: ExposurePlan, path: str | None, chosen: list[str]) -> None:
     """A class that both have by its WordNet id is the same class; other names may be shared by chance."""
-    there = {class_id for spill in exposure.spills for class_id in spill}
-    if both := [class_id for class_id in chosen if class_id in there and _is_wnid(class_id)]:
+    there = {class_id for spill in exposure.spills for class_id, _, _ in spill}
+    if both := [class_id for class_id in chosen if class_id in there and is_wnid(class_id)]:
         shown = ",".join(both[:5]) + (",..." if len(both) > 5 else "")
         raise BadInput(f"{path} has images of {len(both)} of the classes to be learned and tested: leave them out "
                        f"(--exclude {shown}, or a list: {', '.join(NAMED)})")
 
 
-def _is_wnid(class_id: str) -> bool:
-    return len(class_id) == 9 and class_id[0] == "n" and class_id[1:].isdecimal()
-
-
 def _refuse_finished(out: Store) -> None:
     if standing_plan(out) is None:
         refuse_standing(out)
+
+
+def _refuse_within(out: Store) -> None:
+    """Raises Conflict where ``out`` is the place for the exposure of a sharding that has not ended."""
+    above, _, name = out.url.rpartition("/")
+    if name == EXPOSURE and not isinstance(out, MemoryStore):
+        plan = standing_plan(open_store(above))
+        if plan and plan.nominal and plan.exposure:
+            raise Conflict(f"{above} holds the beginning of a sharding with exposure of its own: go on with that, or "
+                           f"delete it first")
 
 
 def _check_room(out: Store, plan: Plan) -> None:
@@ -306,13 +397,6 @@ def _find_class(source: Source, name: str, hint: str = "") -> str:
     raise BadInput(f"{source.where} has no class {name!r}{nearest(name, known)}; it has: {shown}{hint}")
 
 
-def _slices(spills: list[SpillRecord], bucket: int) -> Iterator[Slice]:
-    for number, record in enumerate(spills):
-        if record.samples[bucket]:
-            start = record.ends[bucket - 1] if bucket else 0
-            yield Slice(spill=number, start=start, end=record.ends[bucket], sum=record.sums[bucket])
-
-
 def _joined(parts: list[Part]) -> Part | None:
     if not parts:
         return None
@@ -320,16 +404,6 @@ def _joined(parts: list[Part]) -> Part | None:
     for part in parts[1:]:
         statistics = statistics.merge(part.statistics)
     return Part(shards=tuple(shard for part in parts for shard in part.shards), statistics=statistics)
-
-
-def _check(records: Iterable[Record], allowances: Iterable[Allowance]) -> None:
-    left_out = [entry for record in records for entry in getattr(record, "left_out", ())]
-    for allowance in allowances:
-        allowance.check(left_out)
-
-
-def _left_out(records: Iterable[NominalRecord | SpillRecord]) -> tuple[LeftOut, ...]:
-    return tuple(entry for record in records for entry in record.left_out)
 
 
 def _silent(line: str) -> None:

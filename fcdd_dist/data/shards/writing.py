@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable
+from functools import cache
 from importlib.metadata import version
 
 import numpy as np
@@ -103,7 +104,9 @@ def add_contents(contents: Iterable[str]) -> str:
     return f"{sum(int(content, 16) for content in contents) % (1 << 256):064x}"
 
 
+@cache
 def versions() -> dict[str, str]:
     """Of what decoded, scaled and encoded the images."""
     return {"fcdd_dist": __version__, "pillow": version("pillow"), "jpeg": str(features.version("jpg")),
-            "numpy": np.__version__, "webdataset": version("webdataset")}
+            "libjpeg_turbo": str(features.version("libjpeg_turbo")), "simplejpeg": version("simplejpeg"),
+            "numpy": np.__version__}
