@@ -89,7 +89,23 @@ def test_sharding_and_training_at_224_px_are_measured(tmp_path):
     rate, hours = rows["sharding"]
     assert hours["value"] == pytest.approx(14_200_000 / rate["value"] / 16 / 3600)
     assert sum(value for name, value in rate["figures"].items() if name.startswith("share_")) == pytest.approx(1)
+    assert rate["figures"]["pixels_per_image"] == 500 * 375
     assert [row["unit"] for row in rows["whole224"]] == ["%", "%"]
+    for row in rows["whole224"]:
+        alone, elsewhere = (row["figures"][f"{name}_images_per_s"] for name in ("theirs", "step_elsewhere"))
+        assert 0.1 < alone / elsewhere < 10  # the same work
+        differs = abs(row["figures"]["against_step_elsewhere"] / row["value"] - 1) > 0.02
+        assert ("a process that never streamed" in row["what"]) == differs
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from /proc")
+def test_the_memory_of_sharding_is_measured_for_many_images_and_for_large_ones(tmp_path):
+    done = bench("corpus", "--quick", "--json", str(tmp_path / "bench.json"))
+    assert done.returncode == 0, done.stderr
+    many, full = json.loads((tmp_path / "bench.json").read_text())["rows"]["corpus"]
+    assert (many["aim"], full["aim"]) == (250, 400)
+    assert full["figures"]["spills"] == full["figures"]["buckets"] == 1
+    assert 0 < full["value"] == full["figures"]["peak_mb"] - full["figures"]["idle_mb"]
 
 
 def test_we_and_others_read_the_same_images(tmp_path):
