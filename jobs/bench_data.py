@@ -118,10 +118,6 @@ class DataSets:
     def _write(self, name: str, called: str, form: Form, counts: tuple[int, int], picture: Callable[[], np.ndarray]
                ) -> str:
         """A data set of recipe ``name``, of so many nominal and exposure images and a few others; its URL."""
-        try:
-            import webdataset  # noqa: F401 - needed for writing alone
-        except ModuleNotFoundError:
-            raise Skip("making up data needs webdataset; or give --data") from None
         source, out = self.folder / f"{called}-images", self.folder / called
         nominal, other = _CLASSES[name]
         for folder, images in ((f"set/train/{nominal}", counts[0]), (f"set/test/{nominal}", _FEW),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
+import subprocess
+import sys
 from collections import Counter, namedtuple
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 
 from fcdd_dist.data.manifest import MANIFEST, load_manifest
 from fcdd_dist.data.shards import plan as plans
-from fcdd_dist.data.shards import tars, tasks, write
+from fcdd_dist.data.shards import sharding, tars, tasks
 from fcdd_dist.data.shards.plan import expected_bytes
 from fcdd_dist.data.shards.read import read_shard
 from fcdd_dist.data.shards.tasks import one_after_another, perform
@@ -340,7 +343,7 @@ def test_a_class_of_wordnet_that_both_have(tmp_path, fill_folder):
 
 def test_too_little_room(raw, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(write.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 50_000))
+    monkeypatch.setattr(sharding.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 50_000))
     with pytest.raises(BadInput, match=r"data/set has 0.0 GB free, and about 0.0 GB are needed"):
         run(raw, FolderStore(tmp_path / "data/set"))
     assert not (tmp_path / "data").exists()
@@ -505,3 +508,29 @@ def test_a_list_is_left_out_or_it_is_said_that_it_can_not(raw):
         shard_exposure("imagenet30", str(raw / "outliers"), MemoryStore(), form=FORM)
     manifest = shard_exposure("imagenet30", str(raw / "outliers"), MemoryStore(), form=FORM, exclude=())
     assert manifest.excluded == ()
+
+
+def test_shards_are_the_bytes_that_webdatasets_writer_makes(raw):
+    from webdataset import TarWriter
+
+    store, manifest = run(raw)
+    for record in manifest.part("train", "good").shards:
+        file = io.BytesIO()
+        with TarWriter(file, user="", group="", mode=0o444, mtime=0, encoder=False) as tar:
+            for sample in read_shard(store, record):
+                tar.write({"__key__": sample.key, "png": bytes(sample.image), "json": bytes(sample.meta)})
+        assert file.getvalue() == store.read(record.key)
+
+
+def test_sharding_needs_no_torch(raw, tmp_path):
+    """Half a gigabyte in each of many workers."""
+    code = f"""
+import sys
+from fcdd_dist.data.shards.write import shard
+from fcdd_dist.experiment import Form
+from fcdd_dist.storage import FolderStore
+shard("folder", {str(raw / "raw")!r}, FolderStore({str(tmp_path / "data")!r}), exposure={str(raw / "outliers")!r},
+      form=Form.parse("jpeg90-8-rgb"))
+assert not {{"torch", "ray", "webdataset"}} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
