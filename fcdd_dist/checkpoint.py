@@ -68,7 +68,7 @@ class Record(Value):
     preprocessing: Preprocessing
     heatmap_scale: HeatmapScale | None
     threshold: Threshold
-    versions: dict[str, str]
+    versions: dict[str, str]  # of what a bit-exact repetition needs; "decode": who decoded JPEG, "cpu, then cuda"
     threads: int
     workers: int
     files: dict[str, File]

@@ -52,6 +52,7 @@ class Commits:
     def __init__(self, prepared: Prepared, world: World, detector: Detector, versions: dict[str, str],
                  say: Callable[[str], None], on_step: Callable[[State], None]) -> None:
         self.detector, self.threads = detector, torch.get_num_threads()
+        self.decode = prepared.job.decode  # of all attempts, such as "cpu, then cuda"
         self._prepared, self._world, self._versions, self._say, self._on_step = prepared, world, versions, say, on_step
         self._job, self._run = prepared.job, open_store(prepared.job.run)
         self._reference = _Reference(prepared, detector.preprocessing.centre)
@@ -101,15 +102,26 @@ class Commits:
         state.history = [dict(line) for line in record.history]
         self._at = state.cursor
         self._began -= sum(line["seconds"] for line in state.history)
+        self._take_over_decoder(record)
         if self._world.is_main:
             write_metrics(self._run, state.history)
             self._say(f"going on from checkpoint {name}")
             changed = [f"{what} {before} -> {now}" for what, before, now in (
-                *((key, value, self._versions.get(key)) for key, value in record.versions.items()),
+                *((key, value, self._versions.get(key)) for key, value in record.versions.items() if key != "decode"),
                 ("threads", record.threads, self.threads), ("workers", record.workers, self._world.size))
                 if before != now]
             if changed:
                 self._say(f"the last bits may differ from an undisturbed run: {', '.join(changed)}")
+
+    def _take_over_decoder(self, record: Record) -> None:
+        before = record.versions.get("decode", "cpu")
+        if before.split(", then ")[-1] == self.decode:
+            self.decode = before
+            return
+        if self._world.is_main:
+            self._say(f"this run was begun with decode={before} and goes on with decode={self.decode}: they differ in "
+                      f"the last bits of pixels")
+        self.decode = f"{before}, then {self.decode}"
 
     def _newest(self) -> str | None:
         """What rank 0 finds, on all ranks: if each chose for itself, they might go on from different positions."""
@@ -147,8 +159,10 @@ class Commits:
     def epoch_figures(self, waited_s: float) -> dict[str, float]:
         now = counts()
         spent, self._counted = self.over_ranks(now - self._counted), now
-        waited = sum_over_ranks(torch.tensor(waited_s, dtype=torch.float64), self._world, self.detector)
-        return {"input_wait_s": float(waited) / self._world.size,
+        waits = torch.zeros(self._world.size, dtype=torch.float64)
+        waits[self._world.rank] = waited_s
+        waits = sum_over_ranks(waits, self._world, self.detector)
+        return {"input_wait_s": float(waits.max()),  # the others wait for the rank that waits longest
                 "storage_requests": spent.requests, "storage_retries": spent.retries}
 
     def over_ranks(self, mine: Counts) -> Counts:
@@ -196,7 +210,8 @@ class Commits:
             data_id=prepared.data.id, exposure_id=prepared.exposure.id if prepared.exposure else None,
             class_name=prepared.class_name, cursor=Position(epoch=state.cursor.epoch, step=state.cursor.step),
             sums=state.sums_by_name(), history=tuple(state.history), preprocessing=self.detector.preprocessing,
-            heatmap_scale=self.detector.heatmap_scale, threshold=self.detector.threshold, versions=self._versions,
+            heatmap_scale=self.detector.heatmap_scale, threshold=self.detector.threshold,
+            versions=self._versions | {"decode": self.decode},
             threads=self.threads, workers=self._world.size, files={})
         files = {name: save({key: tensor.contiguous() for key, tensor in tensors.items()}) for name, tensors in (
             (checkpoint.DETECTOR, state.network.state_dict()),

@@ -135,6 +135,8 @@ def prepare(job: Job) -> Prepared:
     exposure_store, exposure = _exposure(job, store, data)
     prepared = Prepared(job.model_copy(update={"experiment": experiment}), data, exposure, store, exposure_store)
     check_fit(experiment)
+    if job.decode == "cuda" and data.form.quality is None:
+        raise BadInput(f"decode=cuda is for JPEG, and {store.url} is stored as {data.form}: leave it out")
     test = tuple(shard for part in data.splits.get("test", {}).values() for shard in part.shards)
     check_sizes(store, prepared.shards("nominal", "train", "holdout") + test)
     if exposure_store is not None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from ..errors import BadInput, Fault, Interrupted
+from ..errors import Fault, Interrupted
 from ..storage import Counts, counts, open_store
 from ..world import World
 from .job import RESULT, Job, Prepared, prepare
@@ -101,11 +101,12 @@ def open_stream(prepared: Prepared, preprocessing: Preprocessing, world: World, 
     from ..data.order import Order
     from ..stream.batches import Stream
     from ..stream.budget import default_budget, default_threads
+    from ..stream.nvjpeg import check_decoder
     from ..stream.pixels import Pixels, open_pixels
 
     job, e = prepared.job, prepared.experiment
-    if job.decode == "cuda" and device.type != "cuda":
-        raise BadInput(f"decode=cuda needs a GPU, and this worker has none (its device is {device}): leave it out")
+    if job.decode == "cuda":
+        check_decoder(device)
     budget = default_budget(device, world.size) if job.budget_bytes is None else job.budget_bytes
     shards = {which: prepared.shards(which, *prepared.trained_on) for which in ("nominal", "exposure")}
     opened: dict[str, Pixels | None] = {"nominal": None, "exposure": None}
@@ -160,7 +161,7 @@ def _finish(prepared: Prepared, world: World, commits: Commits, state: State, se
         "seconds": seconds_trained, "seconds_of_this_attempt": seconds,
         "images_per_s": sum(line["images_per_s"] * line["seconds"] for line in state.history) / seconds_trained,
         "input_wait_s": waited, "input_wait_share": waited / seconds_trained,
-        "workers": world.size, "threads": commits.threads, "decode": prepared.job.decode, "versions": versions(),
+        "workers": world.size, "threads": commits.threads, "decode": commits.decode, "versions": versions(),
     }
     commits.check_lease()
     run.write("scores.csv", scores.csv(detector.threshold.value))

@@ -130,8 +130,9 @@ class Stream:
             draw = LaneNoise(e.seed, self._count(step.cursor), lane, self._device)
             n = end - begin
             pieces = max(1, min(-(-n // few), n // 2))  # evenly, so that none is left with one image alone
-            for here in (slice(*(begin + place for place in cut(n, pieces, piece))) for piece in range(pieces)):
-                noise = draw(here.stop - first, channels, side, side) if e.augmentation.noise is not None else None
+            for piece in range(pieces):
+                here = slice(*(begin + place for place in cut(n, pieces, piece)))
+                noise = draw(here.stop - here.start, channels, side, side) if e.augmentation.noise is not None else None
                 some = Views(*(None if part is None else part[here] for part in views))
                 out[here] = self._input(some, step.draws[here], noise)
         return out

@@ -27,7 +27,7 @@ class Pixels(Protocol):
 
     samples: int
     resident_bytes: int  # on the device
-    waited_s: float  # that walks have waited, so far, for pixels that were not there yet
+    waited_s: float  # in which the device had nothing to do, so far, since pixels were not there yet
 
     def walk(self, requests: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:
         """For each request, (n,) int64 ids: (n, C, side, side) uint8 on the device, in the order of the requests.

@@ -43,13 +43,16 @@ class Resident:
         self._flat = torch.empty(int(self._starts[-1]), dtype=torch.uint8, device=device)
         self.resident_bytes = self._flat.numel()
         last = np.cumsum([shard.samples for shard in shards])
+        on_device = decode == "cuda" and form.quality is not None
+        if on_device:
+            threads = 1  # nvJPEG takes one call at a time; more would only hold more of its memory
 
         def load(number: int, content: bytes | list[Sample]) -> None:
             first, end = last[number] - shards[number].samples, last[number]
             place = self._flat[self._starts[first]: self._starts[end]]
-            if decode == "cuda" and form.quality is not None:
+            if on_device:
                 samples = parse_shard(content, store, shards[number]) if isinstance(content, bytes) else content
-                decoded = decode_on_device(samples, form, store, shards[number], device)
+                decoded = decode_on_device([(sample, shards[number]) for sample in samples], form, store, device)
                 place.copy_(torch.cat([image.reshape(-1) for image in decoded]))
                 if means:
                     self._means[first: end] = torch.stack([mean_colour_of(image) for image in decoded]).cpu()

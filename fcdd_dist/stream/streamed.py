@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,15 +18,16 @@ from ..data.shards.decode import decode_pixels, decode_shard
 from ..data.shards.read import FETCHERS, Sample, fetch, read_shard
 from ..experiment import Form
 from ..storage import Store
-from .heap import return_large_blocks
+from .heap import Turnover
 from .nvjpeg import Decoder, decode_on_device
 from .shelf import Shelf
+from .waiting import wait_for
 from .windows import Views, Windows, mean_colour, mean_colour_of
 
 STREAM_BYTES = 160 << 20  # of shards that a streamed split keeps
 _DECODED_AHEAD = 6  # requests
 _LOOKED_AHEAD = 64  # requests whose shards are fetched, as far as these have room
-_TOGETHER = 16  # JPEGs that a thread decodes in one go, so that many threads share a request
+_TOGETHER = 16  # JPEGs that a thread of the CPU decodes in one go, so that many threads share a request
 
 
 class _Request(NamedTuple):
@@ -52,13 +52,15 @@ class Streamed:
 
     def __init__(self, store: Store, shards: tuple[Shard, ...], form: Form, device: torch.device, threads: int, *,
                  decode: Decoder = "cpu") -> None:
-        return_large_blocks()
         self._on_device = decode == "cuda" and form.quality is not None
+        if self._on_device:
+            threads = 1  # nvJPEG takes one call at a time
         self.samples = sum(shard.samples for shard in shards)
         self.resident_bytes, self.waited_s = 0, 0.0
         self._store, self._shards, self._form, self._device, self._threads = store, shards, form, device, threads
         self._ends = np.cumsum([shard.samples for shard in shards])
-        self._shelf = Shelf(shards, partial(_read, store, form), STREAM_BYTES)
+        self._turnover = Turnover()
+        self._shelf = Shelf(shards, partial(_read, store, form, self._turnover), STREAM_BYTES)
 
     def walk(self, requests: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:
         """Raises Damaged, NotFound or Fault at the request that needs what can't be had.
@@ -106,34 +108,24 @@ class Streamed:
         views = Views(torch.empty((n, channels, side, side), dtype=torch.uint8, **where),
                       None if request.windows is None else torch.empty((n, channels), **where))
         rows = np.argsort(request.numbers, kind="stable")
+        if self._on_device:
+            return _Decoding(views, [decoders.submit(self._decode_on_device, request, rows, views)])
         step = _TOGETHER if self._form.quality is not None else max(1, n)
         return _Decoding(views, [decoders.submit(self._decode, request, rows[first: first + step], views)
                                  for first in range(0, n, step)])
 
     def _end(self, decoding: _Decoding) -> Views:
-        began = time.perf_counter()
-        for part in decoding.parts:
-            part.result()
-        self.waited_s += time.perf_counter() - began
+        self.waited_s += wait_for(decoding.parts, self._device)
         return Views(*(part if part is None else part.to(self._device, non_blocking=True) for part in decoding.views))
 
     def _decode(self, request: _Request, rows: np.ndarray, views: Views) -> None:
         """Fills some rows of ``views``."""
         windows, numbers = request.windows, request.numbers[rows]
-        out = views.images if self._on_device else views.images.numpy()
+        out = views.images.numpy()
+        self._turnover.add(len(rows) * views.images[:1].numel())
         for number in np.unique(numbers).tolist():
             content, shard, mine = self._shelf.content(number), self._shards[number], rows[numbers == number]
             places = request.ids[mine] - (self._ends[number] - shard.samples)
-            if self._on_device:
-                images = decode_on_device([content[place] for place in places], self._form, self._store, shard,
-                                          self._device)
-                for row, image in zip(mine.tolist(), images, strict=True):
-                    if windows is None:
-                        out[row] = image
-                    else:
-                        windows.cut(row, image, out[row])
-                        views.means[row] = mean_colour_of(image)
-                continue
             if windows is None and isinstance(content, np.ndarray):
                 out[mine] = content[places]
                 continue
@@ -146,9 +138,24 @@ class Streamed:
                     windows.cut(row, image.transpose(2, 0, 1), out[row])
                     views.means.numpy()[row] = mean_colour(image)
 
+    def _decode_on_device(self, request: _Request, rows: np.ndarray, views: Views) -> None:
+        """As ``_decode``: nvJPEG is the faster the more it is given at once."""
+        samples = []
+        for number, identity in zip(request.numbers[rows].tolist(), request.ids[rows].tolist(), strict=True):
+            shard = self._shards[number]
+            samples.append((self._shelf.content(number)[identity - (self._ends[number] - shard.samples)], shard))
+        images = decode_on_device(samples, self._form, self._store, self._device)
+        for row, image in zip(rows.tolist(), images, strict=True):
+            if request.windows is None:
+                views.images[row] = image
+            else:
+                request.windows.cut(row, image, views.images[row])
+                views.means[row] = mean_colour_of(image)
 
-def _read(store: Store, form: Form, shard: Shard) -> np.ndarray | list[Sample]:
+
+def _read(store: Store, form: Form, turnover: Turnover, shard: Shard) -> np.ndarray | list[Sample]:
     """A shard's images or, where these would take more room, its samples: JPEG is decoded when it is asked for."""
+    turnover.add(shard.bytes)
     if form.quality is None:
         return decode_shard(fetch(store, shard), form, store, shard)
     return read_shard(store, shard)

@@ -63,7 +63,8 @@ class Watcher(Protocol):
     def epoch_figures(self, waited_s: float) -> dict[str, float]:
         """What else is to stand in the line of the epoch that ends, equal on all ranks.
 
-        ``waited_s``: seconds in which this rank has waited in it for pixels that were not decoded yet.
+        ``waited_s``: seconds in which this rank's device had nothing to do in it, since pixels were not decoded yet;
+        see ``Stream.waited_s``. Every step adds up over all ranks, so that of the ranks the longest counts.
         """
         ...
 

@@ -20,7 +20,7 @@ from .curves import METRICS
 
 _CLEAR = "\r\x1b[2K"
 _RECENT = 10  # epochs that the remaining time is reckoned by
-_WAITS = 0.05  # of an epoch's time: what waits less for its input need not be told
+_WAITS = 0.05  # of an epoch's time: a rank that waits less for its input need not be told of
 
 
 class Console:

@@ -214,13 +214,14 @@ def test_left_alone_it_is_closed():
     store = SlowStore()
     shards = write_shards(store, PNG, [2] * 50)
     store.gate.clear()
-    store.free.add("0.tar")
-    for _ in Streamed(store, shards, PNG, CPU, 2).walk(one_shard_each(shards)):
-        break
-    until(lambda: len(store.asked) == 1 + FETCHERS)
+    store.free |= {f"{number}.tar" for number in range(5)}
+    for number, _ in enumerate(Streamed(store, shards, PNG, CPU, 2).walk(one_shard_each(shards))):
+        if number == 4:  # by now it looks far ahead
+            break
+    until(lambda: len(store.asked) == 5 + FETCHERS)
     store.gate.set()
     until(no_thread_is_left)
-    assert len(store.asked) == 1 + FETCHERS
+    assert len(store.asked) == 5 + FETCHERS
 
 
 def test_of_two_walks_one_may_end_early():
