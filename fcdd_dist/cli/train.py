@@ -74,6 +74,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                        help="at least so often, and at the end (default: 60)")
     where.add_argument("--budget", metavar="SHARE", type=share, default=0.05,
                        help="of held-out normal images that the threshold may flag (default: 0.05)")
+    where.add_argument("--decode", choices=("cpu", "cuda"), default="cpu",
+                       help="who decodes the JPEGs that are trained on; cuda, by nvJPEG, pays where many GPUs have few "
+                       "CPU cores beside them; pixels differ in the last bits, and the result says which it was "
+                       "(default: cpu)")
     add_cache(where)
 
 
@@ -106,11 +110,14 @@ def job(options: argparse.Namespace, placement: Placement, say: Callable[[str], 
                        f"between parts")
     experiment = recipe(options.recipe).experiment(options.nominal, options.seed).override(_settings(options))
     World(0, placement.most).lanes(experiment.lanes)
+    if options.decode == "cuda" and not placement.gpus:
+        raise BadInput("--decode cuda needs workers with GPUs, and these have none: leave it out, or give "
+                       "--gpus-per-worker 1")
     storage = place(options.storage)
     prepared = prepare(Job(
         experiment=experiment, data=place(options.data), exposure=options.exposure and place(options.exposure),
         run=storage, checkpoint_every_s=float(options.checkpoint_every), threshold_budget=options.budget,
-        **cache_of(options)))
+        decode=options.decode, **cache_of(options)))
     unnamed = prepared.job
     if options.cache and not any(isinstance(store, CachedStore) for store in (prepared.data_store,
                                                                               prepared.exposure_store)):

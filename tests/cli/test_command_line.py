@@ -47,6 +47,7 @@ def job(tmp_path, data, *more: str, gpus: bool = False, said: list | None = None
     ([*TRAIN, "--epochs", "0"], "--epochs: 0 is less than 1"),
     ([*TRAIN, "--budget", "5"], "--budget: 5 is not at least 0 and below 1"),
     ([*TRAIN, "--precision", "fp16"], "--precision: invalid choice: 'fp16'"),
+    ([*TRAIN, "--decode", "gpu"], "--decode: invalid choice: 'gpu'"),
     ([*TRAIN, "--workers", "two"], "neither a number nor a range"),
     ([*TRAIN, "--workers", "3-2"], "3-2 is no range"),
     ([*TRAIN, "--name", "../other"], "--name '../other'"),
@@ -78,10 +79,12 @@ def test_bad_input_is_one_line(capsys, tmp_path, monkeypatch, arguments, wanted)
     (["--nominal", "digit3"], "no class 'digit3'"),
     (["--set", "network.name=\"fcdd224\""], "fcdd224"),
     (["--exposure", "DATA"], "no exposure set"),
+    (["--decode", "cuda", "--gpus-per-worker", "0"], "--decode cuda needs workers with GPUs"),
+    (["--decode", "cuda", "--gpus-per-worker", "1"], "decode=cuda is for JPEG, and DATA is stored as png-"),
 ])
 def test_what_does_not_fit_the_data_is_refused_before_ray_starts(capsys, tmp_path, data, more, wanted):
     words = [{"DATA": str(data), "RUNS": str(tmp_path)}.get(word, word) for word in [*TRAIN, *more]]
-    assert wanted in error_of(capsys, *words)
+    assert wanted.replace("DATA", str(data)) in error_of(capsys, *words)
     assert list(tmp_path.iterdir()) == []
 
 
