@@ -14,7 +14,7 @@ import torch.distributed as dist
 from .. import checkpoint
 from ..data.manifest import Manifest, Shard, check_sizes, load_manifest
 from ..data.shards.decode import decode_samples
-from ..data.shards.read import read_each
+from ..data.shards.read import Sample, read_each
 from ..detector import Detector
 from ..errors import BadInput, Damaged
 from ..storage import Store, open_store
@@ -58,7 +58,7 @@ def score_test(detector: Detector, store: Store, manifest: Manifest, world: Worl
     wanted = [shards[number][1] for number in numbers]
     for number, shard, samples in zip(numbers, wanted, read_each(store, wanted), strict=True):
         if world.is_main:
-            paths += [sample.source for sample in samples]
+            paths += _sources(samples, store, shard)
         if number % world.size == world.rank:
             images = torch.from_numpy(decode_samples(samples, manifest.form, store, shard,
                                                      detector.preprocessing.centre))
@@ -69,6 +69,13 @@ def score_test(detector: Detector, store: Store, manifest: Manifest, world: Worl
     labels = np.array([class_id != nominal for class_id in classes], np.int8)
     places = [(shard.key, index) for _, shard in shards for index in range(shard.samples)]
     return Scores(paths, classes, labels, scores.numpy(), places)
+
+
+def _sources(samples: list[Sample], store: Store, shard: Shard) -> list[str]:
+    try:
+        return [sample.source for sample in samples]
+    except Damaged as error:
+        raise Damaged(f"{store.url}/{shard.key}: {error}") from None
 
 
 def sum_over_ranks(values: torch.Tensor, world: World, detector: Detector) -> torch.Tensor:

@@ -174,16 +174,26 @@ def _panels(image: np.ndarray, heatmap: np.ndarray, colormap: str, sides: tuple[
     shown = Image.fromarray(np.ascontiguousarray(_rgb(image))).resize(
         size, Image.Resampling.NEAREST if zoom >= 1 else Image.Resampling.BOX)
     pixels, values = np.asarray(shown), np.asarray(heatmap, dtype=np.float32)
-    rows, columns = (_extent(~np.isnan(values), axis) for axis in (1, 0))
+    seen = ~np.isnan(values)
+    if seen.all():
+        smooth = _scaled(values, size)
+        return [pixels, colour(smooth, colormap), overlay(pixels, smooth, colormap)]
+    rows, columns = (_extent(seen, axis) for axis in (1, 0))
     top, bottom = (round(place * size[1] / values.shape[0]) for place in rows)
     left, right = (round(place * size[0] / values.shape[1]) for place in columns)
     panels = [pixels, _hatched(np.full_like(pixels, 255)), _hatched(pixels)]
     if bottom > top and right > left:
-        smooth = np.clip(np.asarray(Image.fromarray(values[slice(*rows), slice(*columns)]).resize(
-            (right - left, bottom - top), Image.Resampling.BILINEAR)), 0, 1)
+        smooth = _scaled(values[slice(*rows), slice(*columns)], (right - left, bottom - top))
         inside = np.s_[top: bottom, left: right]
         panels[1][inside], panels[2][inside] = colour(smooth, colormap), overlay(pixels[inside], smooth, colormap)
     return panels
+
+
+def _scaled(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """In another ``size`` (width, height), within [0, 1]."""
+    from PIL import Image
+
+    return np.clip(np.asarray(Image.fromarray(heatmap).resize(size, Image.Resampling.BILINEAR)), 0, 1)
 
 
 def _extent(seen: np.ndarray, axis: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fcdd_dist.evaluation import figures
 from fcdd_dist.evaluation.figures import (
     Block,
     Cell,
@@ -161,6 +162,12 @@ def test_the_map_lies_where_it_was_looked_at():
     assert red[:, first + 5].sum() == 100
     # 20 px of margin, the image and the gap between pictures lie before the heatmap
     assert first == 20 + 300 + 16 + 100
+
+
+def test_nothing_is_hatched_in_vain(monkeypatch):
+    monkeypatch.setattr(figures, "_hatched", None)
+    image, heatmap = np.full((150, 200, 3), 90, np.uint8), np.linspace(0, 1, 30000).reshape(150, 200)
+    assert not hatched_pixels(pixels(explanation(image, heatmap, "a.png", scale=SCALE))).sum() > 100
 
 
 def test_nothing_was_looked_at():

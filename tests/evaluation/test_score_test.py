@@ -1,11 +1,13 @@
 """Who reads what of the test split, and what comes of it."""
 
+import hashlib
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from fcdd_dist.errors import Damaged
 from fcdd_dist.evaluation import evaluate
 from fcdd_dist.experiment import Form
 from fcdd_dist.world import World
@@ -59,6 +61,16 @@ def test_shards_are_fetched_ahead(store, manifest):
     store.most_at_once = 0
     score(store, manifest, World())
     assert store.most_at_once >= 3  # of 5, if the machine is quick
+
+
+def test_a_sample_without_a_source_is_named_with_its_shard(store, manifest, monkeypatch):
+    data = store.read("2.tar").replace(b'{"source": "2/1"}', b'{"sauce!": "2/1"}')
+    store.write("2.tar", data)
+    shard = manifest.splits["test"]["b"].shards[1]
+    changed = shard.model_copy(update={"sha256": hashlib.sha256(data).hexdigest()})
+    manifest.splits["test"]["b"].shards[1] = changed
+    with pytest.raises(Damaged, match=r"^slow:/2\.tar: x-00000001\.json does not say what the source is$"):
+        score(store, manifest, World())
 
 
 def test_without_a_test_split(store):
