@@ -255,13 +255,18 @@ class Experiment(Value):
 
     def override(self, settings: Iterable[str]) -> Experiment:
         """A copy with ``PATH=VALUE`` settings, VALUE being JSON or a plain word. Raises BadInput."""
-        tree = json.loads(self.to_json())
+        tree, settings = json.loads(self.to_json()), list(settings)
         for setting in settings:
             path, equals, text = setting.partition("=")
             if not equals or not path:
                 raise BadInput(f"{setting!r} is no setting: write PATH=VALUE, for example optimizer.lr=0.001")
             _assign(tree, path, _value(text))
-        return Experiment.from_json(json.dumps(tree))
+        experiment = Experiment.from_json(json.dumps(tree))
+        padding, crop = experiment.augmentation.padding, experiment.augmentation.crop
+        if padding and crop != "pad" and any(s.partition("=")[0] == "augmentation.padding" for s in settings):
+            raise BadInput(f"augmentation.padding={padding} does nothing with augmentation.crop={crop}: leave it out, "
+                           f"or set augmentation.crop=pad")
+        return experiment
 
 
 def identity(tree: Any) -> str:
