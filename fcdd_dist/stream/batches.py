@@ -61,8 +61,8 @@ class Stream:
 
     def batches(self, start: Cursor, epochs: int) -> Iterator[tuple[Cursor, Batch]]:
         """Every step from ``start`` to the end of ``epochs`` epochs."""
-        for step, views in self._raw(start, epochs):
-            yield step.cursor, self._finish(step, views)
+        for step, views, places in self._raw(start, epochs):
+            yield step.cursor, self._finish(step, views, places)
 
     def _steps(self, start: Cursor, epochs: int) -> Iterator[_Step]:
         e = self._experiment
@@ -76,7 +76,8 @@ class Stream:
         """Of a step, over the whole training."""
         return cursor.epoch * self.steps_per_epoch + cursor.step
 
-    def _raw(self, start: Cursor, epochs: int) -> Iterator[tuple[_Step, Views]]:
+    def _raw(self, start: Cursor, epochs: int) -> Iterator[tuple[_Step, Views, torch.Tensor | None]]:
+        """Each step with the views of its nominal and then its exposed rows, and where among them each row is."""
         # One for each who goes over them: what nobody takes from a branch stays in memory.
         plan, *ahead = tee(self._steps(start, epochs), 2 if self._exposure is None else 3)
         with ExitStack() as walks:  # an error of one ends the threads of both
@@ -87,15 +88,15 @@ class Stream:
             nominal = walk(self._nominal, ahead[0], False)
             exposure = None if self._exposure is None else walk(self._exposure, ahead[1], True)
             for step in plan:
-                views = next(nominal)
+                views, places = next(nominal), None
                 if exposure is not None:
                     # Places of both kinds in one permutation, made on the host: the device is not waited for.
                     exposed = step.rows.exposed
                     places = np.argsort(np.concatenate([np.flatnonzero(~exposed), np.flatnonzero(exposed)]))
                     places = to_device(places, self._device)
-                    views = Views(*(None if ours is None else torch.cat([ours, theirs])[places]
+                    views = Views(*(None if ours is None else torch.cat([ours, theirs])
                                     for ours, theirs in zip(views, next(exposure), strict=True)))
-                yield step, views
+                yield step, views, places
 
     def _views(self, pixels: Pixels, steps: Iterator[_Step], exposed: bool) -> Iterator[Views]:
         """Those samples of each step that are exposed, or are not."""
@@ -110,19 +111,19 @@ class Stream:
                 for images in served:
                     yield Views(images, None)
 
-    def _finish(self, step: _Step, views: Views) -> Batch:
+    def _finish(self, step: _Step, views: Views, places: torch.Tensor | None) -> Batch:
         labels = to_device(step.rows.exposed.astype(np.float32), self._device)
         channels, side = views.images.shape[1], self._preprocessing.side
         few = max(1, _IN_CACHE // (4 * channels * side**2))
         if self._device.type == "cpu" and few < max(end - first for first, end in self._lane_slices()):
-            return Batch(self._few_at_a_time(step, views, few), labels)
+            return Batch(self._few_at_a_time(step, views, places, few), labels)
         e, noise = self._experiment, None
         if e.augmentation.noise is not None:
             noise = dense_noise((channels, side, side), e.batch_size, e.lanes, self._lanes, e.seed,
                                 self._count(step.cursor), self._device)
-        return Batch(self._input(views, step.draws, noise), labels)
+        return Batch(self._input(_rows(views, places, slice(None)), step.draws, noise), labels)
 
-    def _few_at_a_time(self, step: _Step, views: Views, few: int) -> torch.Tensor:
+    def _few_at_a_time(self, step: _Step, views: Views, places: torch.Tensor | None, few: int) -> torch.Tensor:
         """A core goes over the pixels several times: as many as stay in its cache take less than half of the time."""
         e, channels, side = self._experiment, views.images.shape[1], self._preprocessing.side
         out = torch.empty((len(views.images), channels, side, side), memory_format=torch.channels_last)
@@ -133,8 +134,7 @@ class Stream:
             for piece in range(pieces):
                 here = slice(*(begin + place for place in cut(n, pieces, piece)))
                 noise = draw(here.stop - here.start, channels, side, side) if e.augmentation.noise is not None else None
-                some = Views(*(None if part is None else part[here] for part in views))
-                out[here] = self._input(some, step.draws[here], noise)
+                out[here] = self._input(_rows(views, places, here), step.draws[here], noise)
         return out
 
     def _input(self, views: Views, draws: np.ndarray, noise: torch.Tensor | None) -> torch.Tensor:
@@ -154,6 +154,11 @@ class Stream:
         e = self._experiment
         return [(first - self._rows.start, end - self._rows.start)
                 for first, end in (rows(e.batch_size, e.lanes, lane) for lane in self._lanes)]
+
+
+def _rows(views: Views, places: torch.Tensor | None, here: slice) -> Views:
+    where = here if places is None else places[here]
+    return Views(*(None if part is None else part[where] for part in views))
 
 
 def _join(parts: list[LaneRows]) -> LaneRows:
