@@ -24,6 +24,7 @@ from fcdd_dist.errors import BadInput, Conflict, Damaged
 from fcdd_dist.experiment import Form
 from fcdd_dist.storage import FolderStore, MemoryStore
 
+pytestmark = pytest.mark.slow  # together: half a minute
 FORM = Form.parse("png-8-rgb")
 
 
@@ -152,7 +153,6 @@ class Dying(MemoryStore):
         super().delete(key)
 
 
-@pytest.mark.slow
 def test_killed_at_any_write_or_delete_and_started_again(raw, cut_small):
     whole, _ = run(raw)
     writes = 0
