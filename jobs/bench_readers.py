@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -49,7 +50,7 @@ class Ours:
     resumed = epochs
 
 
-class Loader:
+class Loader(ABC):
     """What those that use a DataLoader have in common; ``make`` gives one whose batches start at batch ``first``."""
 
     def __init__(self, spec: dict, workers: int) -> None:
@@ -57,11 +58,12 @@ class Loader:
         self.loading = {"num_workers": workers, "persistent_workers": workers > 0}
         self.prepare()
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
         pass
 
+    @abstractmethod
     def make(self, first: int = 0):
-        raise NotImplementedError
+        """A loader whose batches start at batch ``first``."""
 
     def epochs(self) -> Iterator[Batches]:
         loader = self.make()

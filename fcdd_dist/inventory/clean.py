@@ -18,7 +18,8 @@ from ..data.manifest import EXPOSURE, MANIFEST
 from ..errors import BadInput, Conflict, NotFound
 from ..storage import Store, absolute, exists, open_store
 from ..storage.lease import LEASE, Lease
-from .facts import age, amount, in_parallel, shown
+from ..words import amount
+from .facts import age, in_parallel, shown
 from .holds import Holds
 from .lost_shards import named_shards
 from .orphan import CHECKPOINTS, LEFTOVERS, NOTES, SHARDINGS, SHARDS, Orphan

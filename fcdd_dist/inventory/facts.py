@@ -15,8 +15,8 @@ from ..data.manifest import EXPOSURE, Manifest, load_manifest
 from ..errors import BadInput, Damaged, NotFound
 from ..run.job import RESULT
 from ..storage import Store
-from ..threads import Threads
-from ..training.progress import duration
+from ..threads import ahead
+from ..words import duration
 from .survey import Place, Survey
 
 UNREADABLE = (ValueError, KeyError, TypeError, RecursionError, OverflowError)  # what a damaged record can lead to
@@ -74,11 +74,7 @@ def facts(store: Store, place: Place) -> Facts:
 
 def in_parallel(function: Callable[[_T], _R], values: Iterable[_T]) -> list[_R]:
     """``function`` of each of the ``values``, in their order."""
-    threads = Threads(_THREADS, "records")
-    try:
-        return [future.result() for future in [threads.submit(function, value) for value in values]]
-    finally:
-        threads.close()
+    return list(ahead(function, values, _THREADS, "records"))
 
 
 def incomplete(place: Place, record: Record) -> str | None:
@@ -199,15 +195,6 @@ def age(seconds: float) -> str:
         if seconds >= 2 * size or (size == 60 and seconds >= 60):
             return f"{seconds / size:.0f} {unit}"
     return f"{max(0, seconds):.0f} s"
-
-
-def amount(size: float) -> str:
-    """Bytes for a person, in decimal units."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < (1000 if unit == "bytes" else 999.5):
-            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 99.5 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def brief(seconds: float) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ..errors import NotFound
 from ..storage import open_store
-from .facts import Facts, amount, day, facts, facts_of, in_parallel, shown
+from ..words import amount
+from .facts import Facts, day, facts, facts_of, in_parallel, shown
 from .survey import Kind, Place, survey
 from .unfinished import GOES_ON, Sharding, find_shardings
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from ..errors import BadInput, Conflict, Damaged, Fault, Interrupted, NotFound
 from ..storage import FolderStore, absolute
 from ..storage.lease import CLAIMS, LEASE
-from ..training.progress import duration
-from .facts import amount, brief, shown
+from ..words import amount, duration
+from .facts import brief, shown
 from .fetch import Fetcher
 from .marker import MARKER, PART, Marker, told
 from .plan import Plan, Source, Which, find, identity, make_plan

@@ -344,7 +344,7 @@ def test_a_class_of_wordnet_that_both_have(tmp_path, fill_folder):
 def test_too_little_room(raw, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(sharding.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 50_000))
-    with pytest.raises(BadInput, match=r"data/set has 0.0 GB free, and about 0.0 GB are needed"):
+    with pytest.raises(BadInput, match=r"data/set has 50.0 kB free, and about 57.6 kB are needed"):
         run(raw, FolderStore(tmp_path / "data/set"))
     assert not (tmp_path / "data").exists()
 

@@ -14,6 +14,8 @@ from fcdd_dist.errors import Damaged, NotFound
 from fcdd_dist.evaluation.report import write_report
 from fcdd_dist.storage import FolderStore, MemoryStore
 
+pytestmark = pytest.mark.slow  # together: seven seconds
+
 _spec = importlib.util.spec_from_file_location("run_folders", Path(__file__).with_name("run_folders.py"))
 run_folders = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(run_folders)

@@ -21,6 +21,8 @@ from fcdd_dist.storage import FolderStore
 from fcdd_dist.storage.lease import Lease
 from tests.inventory.places import an_unfinished_sharding, copy, files, lease
 
+pytestmark = pytest.mark.slow  # together: six seconds
+
 HOUR = 3600.0
 OWNER = {"host": "node-1", "boot": "b", "pid": 7, "started": "1"}
 GOES_ON = "run the same `fcdd-dist shard` command again: it goes on"

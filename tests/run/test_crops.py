@@ -20,6 +20,8 @@ from fcdd_dist.storage import FolderStore
 from fcdd_dist.world import World
 from tests.support.photographs import FORMS, cropping, photograph, write_photographs
 
+pytestmark = pytest.mark.slow  # it trains
+
 
 @pytest.fixture(scope="module", params=FORMS)
 def form(request):

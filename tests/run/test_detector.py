@@ -25,6 +25,8 @@ from fcdd_dist.run import Job, claim, prepare, run_rank
 from fcdd_dist.storage import FolderStore, open_store
 from fcdd_dist.world import World
 
+pytestmark = pytest.mark.slow  # it trains
+
 GOLDEN = Path(__file__).parents[1] / "checkpoints"
 
 

@@ -66,6 +66,7 @@ def test_the_noise_is_the_same_in_pieces(monkeypatch):
     assert np.unique(pieces.images).size > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "lanes"), [(57, 8), (8, 8), (3, 2)])
 def test_the_number_of_threads_changes_nothing(rows, lanes):
     """Sums over a whole image that is alone would be shared by the threads: pieces never have one image alone."""

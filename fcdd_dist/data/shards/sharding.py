@@ -17,6 +17,7 @@ import numpy as np
 
 from ...errors import BadInput, Conflict
 from ...storage import FolderStore, Store, exists
+from ...words import amount
 from ..manifest import EXPOSURE, MANIFEST, ClassName, LeftOut, Manifest, Part, Statistics, load_manifest
 from ..sources import TRAIN_AND_TEST
 from .claim import Claim, refuse_standing, sizes
@@ -251,8 +252,8 @@ def _check_room(out: Store, plan: Plan) -> None:
         2 * plan.exposure.about if plan.exposure else 0)
     needed, free = count * expected_bytes(plan.form), shutil.disk_usage(place).free
     if needed > free:
-        raise BadInput(f"{out.url} has {free / 1e9:.1f} GB free, and about {needed / 1e9:.1f} GB are needed: free "
-                       f"space there, or choose another place")
+        raise BadInput(f"{out.url} has {amount(free)} free, and about {amount(needed)} are needed: free space there, "
+                       f"or choose another place")
 
 
 def _joined(parts: list[Part]) -> Part | None:
