@@ -78,7 +78,7 @@ def _private(placement: Placement, cpus: int, say: Callable[[str], None]) -> Ite
         token = folder / "token"
         token.touch(mode=0o600)
         token.write_text(_token())
-        loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # read at Ray's import: bind all ports to loopback
+        loopback = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # bind all ports to loopback
                     "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
                     "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token),
                     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}  # `uv run` would make Ray pack the working folder
@@ -86,6 +86,7 @@ def _private(placement: Placement, cpus: int, say: Callable[[str], None]) -> Ite
             say("starting Ray ...")
             import ray
 
+            _read_environment()
             try:
                 ray.init(address="local", num_cpus=max(wanted, there), num_gpus=local_gpus() if placement.gpus else 0,
                          include_dashboard=False, _node_ip_address="127.0.0.1", _temp_dir=str(folder),
@@ -105,6 +106,7 @@ def _connected(address: str) -> Iterator[None]:
     with environment(_QUICK_AND_QUIET | mode):
         import ray
 
+        _read_environment()
         refusals = (ConnectionError, ValueError, ray.exceptions.RaySystemError, ray.exceptions.AuthenticationError)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -114,6 +116,18 @@ def _connected(address: str) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+def _read_environment() -> None:
+    """What Ray reads only when it is imported, which somebody may have done before there was a session: whether it
+    binds to loopback, and which token it takes. Without this it would offer none and be refused by itself."""
+    from ray._private import ray_constants
+    from ray._raylet import AuthenticationTokenLoader, Config
+
+    ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(
+        ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, not ray_constants.IS_WINDOWS_OR_OSX)
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _check_answers(address: str) -> None:

@@ -64,3 +64,20 @@ def test_folders_are_short_enough_for_sockets(monkeypatch):
     assert local._short_folder() == "/tmp"
     monkeypatch.setattr(local.tempfile, "gettempdir", lambda: "/var/tmp")
     assert Path(local._short_folder()) == Path("/var/tmp")
+
+
+@pytest.mark.ray
+def test_who_has_imported_ray_before_gets_a_session_on_loopback_with_its_own_token_too():
+    script = """
+import ray
+from ray._raylet import AuthenticationTokenLoader
+AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+from fcdd_dist.cluster import local
+from fcdd_dist.cluster.placement import Placement
+for _ in range(2):
+    with local.session(None, Placement(cpus=1), print):
+        assert ray.get(ray.remote(lambda: 1).remote()) == 1
+        assert local.on_loopback()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
