@@ -19,13 +19,15 @@ FLOORS = [  # rooms on one floor do not see each other
     {"detector", "stream"},
     {"training", "evaluation"},
     {"run"},
+    {"sweep"},
+    {"report"},
     {"cluster", "inventory"},
     {"cli"},
 ]
 # experiment, world and chance may use errors, which uses nothing.
 WITHIN_FLOOR_0 = {"errors": set(), "chance": set(), "world": {"errors"}, "experiment": {"errors"}}
 ONLY_IN = {"ray": {"cluster"}, "torch": {"data", "model", "checkpoint", "detector", "stream", "training", "evaluation",
-                                         "run", "cluster"},
+                                         "run", "report", "cluster"},
            "pickle": set(), "shelve": set(), "marshal": set(), "dill": set()}
 
 

@@ -22,7 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..evaluation.report import write_report
+    from ..report.write import write_report
     from ..storage import open_store
 
     run_ = open_store(place(options.target))

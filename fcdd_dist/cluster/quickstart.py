@@ -24,7 +24,7 @@ def quickstart(out: str, digit: int, say: Say, live: Say | None = None) -> dict:
     Returns the run's result, with ``run`` for where it is.
     """
     from ..data.shards.write import shard
-    from ..evaluation.report import write_report
+    from ..report.write import write_report
 
     data, run = f"{out}/data", f"{out}/digit-{digit}"
     if not exists(open_store(data), MANIFEST):

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..published import PROTOCOLS, published
-from ..recipes import RECIPES
-from .metrics import collapsed
-from .report_facts import Facts
+from ...evaluation.metrics import collapsed
+from ...published import PROTOCOLS, published
+from ...recipes import RECIPES
+from .facts import Facts
 
 
 @dataclass(frozen=True)
@@ -160,9 +160,9 @@ def provenance(facts: Facts) -> list[tuple[str, str]]:
 
 def reading(facts: Facts) -> list[str]:
     """How to read a heatmap, and what it can't say."""
-    from ..model.architectures import info
-    from ..model.networks import build
-    from ..model.receptive_field import output_side, receptive_field
+    from ...model.architectures import info
+    from ...model.networks import build
+    from ...model.receptive_field import output_side, receptive_field
 
     name, eta = facts.experiment.network.name, facts.experiment.heatmap.eta
     network = build(name)

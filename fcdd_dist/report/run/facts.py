@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..checkpoint import Threshold
-from ..errors import BadInput, Damaged, NotFound
-from ..experiment import Experiment, explain
-from ..storage import Store
+from ...checkpoint import Threshold
+from ...errors import BadInput, Damaged, NotFound
+from ...experiment import Experiment, explain
+from ...storage import Store
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
 from fcdd_dist.errors import Damaged, NotFound
-from fcdd_dist.evaluation.report import write_report
+from fcdd_dist.report.write import write_report
 from fcdd_dist.storage import FolderStore, MemoryStore
+from tests.report.run_folders import change, fabricate
 
 pytestmark = pytest.mark.slow  # together: seven seconds
 
-_spec = importlib.util.spec_from_file_location("run_folders", Path(__file__).with_name("run_folders.py"))
-run_folders = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(run_folders)
-fabricate, change = run_folders.fabricate, run_folders.change
 
 
 class Page(HTMLParser):
@@ -67,7 +62,7 @@ def run():
 @pytest.fixture
 def no_charts(monkeypatch):
     """For tests of words alone, since drawing takes most of the time."""
-    monkeypatch.setattr("fcdd_dist.evaluation.report.charts", lambda facts: [])
+    monkeypatch.setattr("fcdd_dist.report.write.charts", lambda facts: [])
 
 
 @pytest.mark.parametrize("kind", ["memory", "folder"])

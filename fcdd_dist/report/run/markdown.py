@@ -1,8 +1,4 @@
-"""The report of a run, from the files of its folder alone.
-
-    report.html     one page that stands by itself
-    report.md       the same for places that show Markdown, with report/*.png and heatmaps/*.png
-"""
+"""A run's report as Markdown, with report/*.png and heatmaps/*.png beside it."""
 
 from __future__ import annotations
 
@@ -10,29 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
-from ..storage import Store
-from . import report_words as words
-from .report_charts import Chart, charts
-from .report_facts import Facts, read_facts
-from .report_page import heatmap_title, page
-from .report_words import number, percent
-
-
-def write_report(run: Store) -> None:
-    """Writes report.html and report.md into ``run``, over earlier ones. Says what is missing of an unfinished run.
-
-    Raises NotFound where ``run`` is no run folder, and Damaged, naming file and place, for what can't be read.
-    """
-    facts = read_facts(run)
-    drawn = charts(facts)
-    for chart in drawn:
-        run.write(f"report/{chart.name}.png", chart.png)
-    run.write("report.md", markdown(facts, drawn).encode())
-    run.write("report.html", page(facts, drawn).encode())
-    current = {f"report/{chart.name}.png" for chart in drawn}
-    for entry in list(run.list("report/")):
-        if entry.key not in current:  # a chart of an earlier report that there are no numbers for any more
-            run.delete(entry.key)
+from . import words
+from .charts import Chart
+from .facts import Facts
+from .page import heatmap_title
+from .words import number, percent
 
 
 def markdown(facts: Facts, drawn: Sequence[Chart]) -> str:

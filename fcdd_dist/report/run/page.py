@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import PurePosixPath
 
-from . import report_words as words
-from .figures import SHEETS
-from .report_charts import Chart
-from .report_facts import Facts
-from .report_style import STYLE
-from .report_words import Comparison, number, percent
+from ...evaluation.figures import SHEETS
+from ..style import STYLE
+from . import words
+from .charts import Chart
+from .facts import Facts
+from .words import Comparison, number, percent
 
 EMBEDDED = 12  # pictures in the page; more of them are named
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .report_facts import Facts
+from .facts import Facts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
