@@ -157,6 +157,7 @@ def check(source, splits=TRAIN_AND_TEST, count=PER_CLASS, exact=TRAIN_AND_TEST):
             assert len(items) == count or count is None
             about = source.about(split, class_id)
             assert about == len(items) if split in exact else about >= 1
+            assert source.exact(split) == (split in exact)
             assert source.about(split, class_id) == about
             assert all((item.split, item.class_id) == (split, class_id) for item in items)
             assert [item.name for item in source.items(split, class_id)] == names

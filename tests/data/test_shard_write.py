@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import re
 import tarfile
 import threading
 
@@ -23,6 +24,7 @@ from fcdd_dist.errors import BadInput, Conflict
 from fcdd_dist.experiment import Form
 from fcdd_dist.storage import FolderStore, MemoryStore
 from fcdd_dist.storage.lease import LEASE
+from tests.support.ilsvrc import write_synset_tars
 
 FORM = Form.parse("png-16-rgb")
 
@@ -323,6 +325,16 @@ def test_digits_come_with_their_exposure():
     assert sum(part.samples for parts in exposure.splits.values() for part in parts.values()) > 2800
     assert "360 of 360 images" in lines
     assert lines[-1] == "2,876 of 2,876 exposure images into shards"
+
+
+def test_progress_says_what_is_an_estimate(tmp_path, make_image, file_bytes):
+    """Tars are weighed, not counted, and these are filled up to 10,240 bytes."""
+    write_synset_tars(tmp_path, {wnid: [file_bytes(make_image(seed), "JPEG")] for seed, wnid in
+                                 enumerate(("n00000001", "n00000002"))})
+    lines = []
+    shard_exposure("folder", str(tmp_path), MemoryStore(), exclude=(), form=FORM, progress=lines.append)
+    assert all(re.match(r"2 of about \d+ exposure images", line) for line in lines)
+    assert len(lines) == 2
 
 
 def test_jpeg_statistics_are_those_of_the_decoded_images(raw):

@@ -32,12 +32,14 @@ class NominalPlan(Value):
     source: str | None  # None where it comes along
     classes: Annotated[dict[str, str], Field(min_length=1)]  # ids and display names, in their order
     about: dict[str, int]  # images of each split, more or less
+    exact: bool = True  # whether these were counted; a plan of an older version doesn't say
 
 
 class ExposurePlan(Value):
     source: str | None
     split: RawSplit
     about: int
+    exact: bool = True  # as above
     excluded: tuple[str, ...]  # the classes that are left out, of those that are there
     spills: Annotated[tuple[tuple[Portion, ...], ...], Field(min_length=1)]
     buckets: Count
@@ -102,8 +104,8 @@ def plan_exposure(source: Source, path: str | None, split: RawSplit, excluded: I
     spills = tuple(_groups(counts, max(1, min(SPILL_SAMPLES, SPILL_BYTES // each))))
     bucket = max(1, min(BUCKET_SAMPLES, BUCKET_BYTES // each))
     total = sum(counts.values())
-    return ExposurePlan(source=path, split=split, about=total, excluded=tuple(sorted(left_out)), spills=spills,
-                        buckets=max(1, -(-total // bucket)))
+    return ExposurePlan(source=path, split=split, about=total, exact=source.exact(split),
+                        excluded=tuple(sorted(left_out)), spills=spills, buckets=max(1, -(-total // bucket)))
 
 
 def expected_bytes(form: Form) -> int:

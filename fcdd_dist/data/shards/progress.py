@@ -16,9 +16,9 @@ class Progress:
     """A line for each task that is done: how much of its round, how fast, how long yet."""
 
     def __init__(self, plan: Plan, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
-        exposure = plan.exposure.about if plan.exposure else 0
-        self._totals = {NominalRecord: sum(plan.nominal.about.values()) if plan.nominal else 0,
-                        SpillRecord: exposure, GatherRecord: exposure}
+        nominal = (sum(plan.nominal.about.values()), plan.nominal.exact) if plan.nominal else (0, True)
+        exposure = (plan.exposure.about, plan.exposure.exact) if plan.exposure else (0, True)
+        self._totals = {NominalRecord: nominal, SpillRecord: exposure, GatherRecord: exposure}
         self._say, self._clock = say, clock
 
     def begin(self, kind: type, done: Iterable) -> None:
@@ -32,9 +32,11 @@ class Progress:
         self._done += count
         seconds = self._clock() - self._began
         rate = self._fresh / seconds if seconds else 0.0
-        total = max(self._totals[self._kind], self._done)
+        expected, exact = self._totals[self._kind]
+        total = max(expected, self._done)
         left = f", {rate:,.0f} images/s, {duration((total - self._done) / rate)} to go" if rate >= 1 else ""
-        self._say(f"{self._done:,} of {total:,} {_WHAT[self._kind]}{left if self._done < total else ''}")
+        about = "" if exact else "about "
+        self._say(f"{self._done:,} of {about}{total:,} {_WHAT[self._kind]}{left if self._done < total else ''}")
 
 
 def _images(record: NominalRecord | SpillRecord | GatherRecord) -> int:

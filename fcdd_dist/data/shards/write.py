@@ -59,7 +59,8 @@ def shard(recipe: str, source: str | None, out: Store, *, exposure: str | None =
     chosen = _choose(nominal, recipe, classes)
     plan = NominalPlan(source=source, classes={class_id: nominal.classes[class_id] for class_id in chosen},
                        about={split: sum(nominal.about(split, class_id) for class_id in chosen)
-                              for split in TRAIN_AND_TEST})
+                              for split in TRAIN_AND_TEST},
+                       exact=all(map(nominal.exact, TRAIN_AND_TEST)))
     outliers = None
     if exposure is not None or recipe in BUNDLED:
         outliers = _plan_exposure(recipe, exposure, exclude, form, session)

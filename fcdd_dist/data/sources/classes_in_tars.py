@@ -24,6 +24,8 @@ Images = Iterator[tuple[str, Callable[[], Image.Image]]]
 class Tars:
     """Images in one tar for each class."""
 
+    exact = False
+
     def __init__(self, tars: Mapping[str, Region], before: str = "", *, empty: bool = True) -> None:
         """``before``: what item names begin with. ``empty``: whether a class may be without images."""
         self._tars, self._before, self._empty = tars, before, empty
@@ -68,6 +70,8 @@ class TarOfFolders:
     headers are read again when it is asked for. Raises BadInput where classes are mixed, which is too much to hold.
     """
 
+    exact = True
+
     def __init__(self, tar: Region, before: str, rest: str) -> None:
         self._tar, self._before, self._rest = tar, before, rest
         self._classes: dict[str, _Class] = {}
@@ -111,6 +115,7 @@ class Together:
 
     def __init__(self, parts: Sequence[Files]) -> None:
         self._parts = parts
+        self.exact = all(part.exact for part in parts)
 
     def images(self, class_id: str) -> Images:
         found = [image for part in self._parts for image in part.images(class_id)]

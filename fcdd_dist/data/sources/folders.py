@@ -34,6 +34,8 @@ class Folders:
     Nothing else is held: ImageNet22k is 21,841 folders of 14 million files.
     """
 
+    exact = True
+
     def __init__(self, root: Path, folders: Mapping[str, Sequence[str]],
                  loose: Mapping[str, Sequence[str]] | None = None) -> None:
         """``folders``: of each class, below ``root``. ``loose``: of a class, those of which only the images right in

@@ -76,6 +76,8 @@ class _Heap:
 class _Labelled:
     """Images in one heap, told apart by labels. All headers are read when the first class is asked for."""
 
+    exact = True
+
     def __init__(self, heap: _Heap, labels: Labels) -> None:
         self._heap, self._labels = heap, labels
 

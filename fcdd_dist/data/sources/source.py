@@ -47,9 +47,15 @@ class Source(Protocol):
         """How many images a class has: exactly where that is cheap, else an estimate; the same each time."""
         ...
 
+    def exact(self, split: RawSplit) -> bool:
+        """Whether ``about`` is exact for all classes of a split."""
+        ...
+
 
 class Files(Protocol):
     """The image files of one split, by class."""
+
+    exact: bool  # whether ``about`` is
 
     def images(self, class_id: str) -> Iterator[tuple[str, Callable[[], Image.Image]]]:
         """The name of each image, sorted, and what reads it; none for a class that is not there."""
@@ -72,6 +78,9 @@ class FileSource:
 
     def about(self, split: RawSplit, class_id: str) -> int:
         return self._splits[split].about(class_id) if split in self._splits else 0
+
+    def exact(self, split: RawSplit) -> bool:
+        return split not in self._splits or self._splits[split].exact
 
 
 class ArraySource:
@@ -97,6 +106,9 @@ class ArraySource:
 
     def about(self, split: RawSplit, class_id: str) -> int:
         return int((self._arrays[split][1] == self._places[class_id]).sum()) if split in self._arrays else 0
+
+    def exact(self, split: RawSplit) -> bool:
+        return True
 
 
 def _image(images: np.ndarray, index: int) -> Image.Image:
