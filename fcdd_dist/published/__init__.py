@@ -1,7 +1,8 @@
 """The paper's tables as data, so that a result can stand beside the number it is measured against.
 
 ``tables.csv`` holds all 500 entries of Tables 1 to 5 of "Explainable Deep One-Class Classification",
-arXiv 2007.01760v1. ``published("fmnist", "t-shirt_top")`` is FCDD's own entry for a class of one of our recipes.
+arXiv 2007.01760v1. ``published("fmnist", "t-shirt_top")`` is FCDD's own entry for a class of one of our recipes,
+``columns("fmnist", "t-shirt_top")`` those of all methods.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import cache
 from importlib.resources import files
 
 from ..errors import BadInput, nearest
+from .synsets import SYNSETS
 
 PAPER = "arXiv 2007.01760v1"
 MEAN = "mean"  # the class name of the rows that state the mean over a table's classes
@@ -55,6 +57,7 @@ class Protocol:
 PROTOCOLS = {
     "fmnist": Protocol("Fashion-MNIST", table=3, epochs=400, exposure="grey CIFAR-100, or EMNIST letters"),
     "cifar10": Protocol("CIFAR-10", table=4, epochs=600, exposure="CIFAR-100"),
+    "imagenet30": Protocol("ImageNet", table=5, epochs=600, exposure="ImageNet22k without the classes of ImageNet-1k"),
 }
 
 
@@ -79,16 +82,24 @@ def published(recipe: str, class_id: str) -> Row | None:
 
     None where the paper has no such class, or no table for the recipe.
     """
+    return next((row for row in columns(recipe, class_id) if row.method == "FCDD"), None)
+
+
+def columns(recipe: str, class_id: str) -> tuple[Row, ...]:
+    """The entries of all methods for a class of a recipe, or for the mean with class_id "mean", in the table's order.
+
+    They are of the table that lists the recipe's classes. Empty where the paper has no such class or table.
+    """
     protocol = PROTOCOLS.get(recipe)
     if protocol is None:
-        return None
-    return next((row for row in rows(protocol.dataset, method="FCDD")
-                 if row.table == protocol.table and _class_id(row.class_name) == class_id), None)
+        return ()
+    return tuple(row for row in rows(protocol.dataset)
+                 if row.table == protocol.table and _class_id(row.class_name) == class_id)
 
 
 def _class_id(name: str) -> str:
-    """The paper's "T-Shirt/Top" as our recipes write it: ``t-shirt_top``."""
-    return name.lower().replace(" ", "_").replace("/", "_")
+    """As our recipes write it: ``t-shirt_top`` for "T-Shirt/Top", the id of WordNet for a class of ImageNet."""
+    return SYNSETS.get(name) or name.lower().replace(" ", "_").replace("/", "_")
 
 
 @cache

@@ -10,11 +10,11 @@ from statistics import fmean, stdev
 import pytest
 
 from fcdd_dist.errors import BadInput
-from fcdd_dist.published import MEAN, PROTOCOLS, Row, published, rows
+from fcdd_dist.published import MEAN, PROTOCOLS, Row, columns, published, rows
 from fcdd_dist.recipes import RECIPES
 
 
-def columns() -> dict[tuple, list[Row]]:
+def whole_columns() -> dict[tuple, list[Row]]:
     """The columns of the tables that list classes, but for those of which some classes are printed as "x"."""
     found = defaultdict(list)
     for row in rows():
@@ -29,7 +29,7 @@ def test_all_entries_are_there():
     assert all(row.auc is None or 0 <= row.auc <= 1 for row in rows())
 
 
-@pytest.mark.parametrize("column", columns().items(), ids=lambda item: "-".join(map(str, item[0])))
+@pytest.mark.parametrize("column", whole_columns().items(), ids=lambda item: "-".join(map(str, item[0])))
 def test_class_means_agree_with_the_stated_means(column):
     entries = column[1]
     values = [row.auc for row in entries if row.class_name != MEAN]
@@ -54,15 +54,36 @@ def test_every_class_of_a_published_recipe_has_its_number(recipe):
     ("fmnist", "mean", 0.88, "arXiv 2007.01760v1, Table 3"),
     ("cifar10", "frog", 0.96, "arXiv 2007.01760v1, Table 4"),
     ("cifar10", "mean", 0.92, "arXiv 2007.01760v1, Table 4"),
+    ("imagenet30", "n04442312", 0.78, "arXiv 2007.01760v1, Table 5"),  # toaster
+    ("imagenet30", "mean", 0.91, "arXiv 2007.01760v1, Table 5"),
 ])
 def test_known_numbers(recipe, class_id, auc, source):
     row = published(recipe, class_id)
     assert (row.auc, row.source) == (auc, source)
 
 
+@pytest.mark.parametrize(("recipe", "methods"), [
+    ("fmnist", ["AE", "DSVDD*", "GEO*", "FCDD"]),
+    ("cifar10", ["AE*", "DSVDD*", "GEO*", "GEO+*", "Focal*", "GEO+*", "Deep SAD*", "HSC*", "FCDD"]),
+    ("imagenet30", ["AE", "Focal*", "GEO+*", "Deep SAD*", "HSC*", "FCDD"])])
+def test_every_class_has_all_columns_of_its_table(recipe, methods):
+    for class_id in (*RECIPES[recipe].classes, MEAN):
+        found = columns(recipe, class_id)
+        assert [row.method + "*" * row.from_literature for row in found] == methods
+        assert len({row.class_name for row in found}) == 1
+        assert len({(row.method, row.supervision) for row in found}) == len(methods)
+
+
+def test_the_classes_of_imagenet_are_those_of_the_recipe():
+    names = {class_id: columns("imagenet30", class_id)[0].class_name for class_id in RECIPES["imagenet30"].classes}
+    assert {class_id: name.lower() for class_id, name in names.items()} == {
+        class_id: name.lower() for class_id, name in RECIPES["imagenet30"].classes.items()}
+
+
 @pytest.mark.parametrize(("recipe", "class_id"), [("digits", "3"), ("folder", "screws"), ("fmnist", "hat")])
 def test_what_the_paper_does_not_have_is_none(recipe, class_id):
     assert published(recipe, class_id) is None
+    assert columns(recipe, class_id) == ()
 
 
 @pytest.mark.parametrize("recipe", sorted(PROTOCOLS))
