@@ -41,8 +41,8 @@ class Nobody:
     def wants_stop(self) -> bool:
         return False
 
-    def holdout_loss(self) -> None:
-        return None
+    def holdout_figures(self) -> tuple[None, None]:
+        return None, None
 
     def epoch_figures(self, waited_s: float) -> dict[str, float]:
         return {}

@@ -1,6 +1,6 @@
 """A run without Ray: ``prepare``, ``check`` and ``claim`` on the driver, ``run_rank`` on every rank."""
 
-from .job import EXPERIMENT, RESULT, STOP, Job, Prepared, check, claim, prepare
+from .job import EXPERIMENT, RESULT, STOP, Job, Prepared, check, claim, fingerprint, prepare
 from .rank import run_rank
 
-__all__ = ["EXPERIMENT", "RESULT", "STOP", "Job", "Prepared", "check", "claim", "prepare", "run_rank"]
+__all__ = ["EXPERIMENT", "RESULT", "STOP", "Job", "Prepared", "check", "claim", "fingerprint", "prepare", "run_rank"]

@@ -28,7 +28,7 @@ from ..data.shards.read import read_each
 from ..detector import CHUNK, Detector
 from ..errors import Fault, FcddError, NonFiniteLoss
 from ..evaluation.evaluate import sum_over_ranks
-from ..evaluation.metrics import Threshold, choose_threshold
+from ..evaluation.metrics import Threshold, auroc, choose_threshold
 from ..model.heatmap_scale import heatmap_scale
 from ..storage import Counts, counts, open_store
 from ..storage.lease import still_current
@@ -137,18 +137,21 @@ class Commits:
     def wants_stop(self) -> bool:
         return self._lookout is not None and self._lookout.found()
 
-    def holdout_loss(self) -> float | None:
+    def holdout_figures(self) -> tuple[float | None, float | None]:
         if not self._reference.held_out:
-            return None
+            return None, None
         self.share_statistics()
         chunks, labels = self._reference.images, self._reference.labels
-        losses = torch.zeros(len(labels))
+        figures = torch.zeros(2, len(labels))  # losses and scores
         for number, first in enumerate(range(0, len(labels), CHUNK)):
             if number % self._world.size == self._world.rank:
                 part = slice(first, first + CHUNK)
                 outputs = self.detector.outputs(chunks[part])
-                losses[part] = self.detector.objective.loss(outputs, labels[part].to(outputs.device)).cpu()
-        return float(sum_over_ranks(losses, self._world, self.detector).double().mean())
+                objective = self.detector.objective
+                figures[0, part] = objective.loss(outputs, labels[part].to(outputs.device)).cpu()
+                figures[1, part] = objective.score(outputs).cpu()
+        losses, scores = sum_over_ranks(figures, self._world, self.detector)
+        return float(losses.double().mean()), auroc(labels.numpy(), scores.numpy()) if scores.isfinite().all() else None
 
     def share_statistics(self) -> None:
         """Where each rank has running statistics of its own, all evaluate with those of rank 0, which are kept."""

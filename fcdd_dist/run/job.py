@@ -30,12 +30,14 @@ class Job(Value):
     run: str
     checkpoint_every_s: Positive = 60.0
     keep: Count = 2  # newest checkpoints that are kept, beside the best
+    sharers: Count = 1  # jobs that run on a machine beside each other, this one among them
     budget_bytes: int | None = None  # decoded bytes a split may keep on the device; None for a share of what is free
     threshold_budget: Fraction = 0.05  # share of nominal images that the threshold may flag
     threads: Count | None = None  # None for torch's default
     decode: Literal["cpu", "cuda"] = "cpu"  # who decodes the JPEGs that are trained on; pixels differ in the last bits
     cache: str | None = None  # a folder of each machine for the shards of object storage; None for no cache
     cache_bytes: Count = 50 * 10**9  # that the cache may hold, together with whoever else uses it
+    evaluate: bool = True  # on the test split at the end; a search must not look at it
     attempt: int | None = None  # of the lease under which a commit counts; None where nobody else can be there
 
     def to_json(self) -> str:
@@ -62,7 +64,7 @@ class Prepared:
 
     @cached_property
     def fingerprint(self) -> str:
-        return identity([self.experiment.id, self.data.id, self.exposure.id if self.exposure else None])
+        return fingerprint(self.experiment, self.data.id, self.exposure.id if self.exposure else None)
 
     @property
     def class_name(self) -> str:
@@ -100,8 +102,9 @@ class Prepared:
 
     @property
     def done(self) -> bool:
-        """Whether the run folder has, by now, a result for as many epochs of this very experiment."""
-        result = self.result
+        """Whether the run folder has, by now, a result for as many epochs of this very experiment, where one is asked
+        for."""
+        result = self.result if self.job.evaluate else None
         return (result is not None and result["fingerprint"] == self.fingerprint
                 and result["epochs"] >= self.experiment.epochs)
 
@@ -116,6 +119,11 @@ class Prepared:
                 f"exposure; {held} held out",
                 f"network {e.network.name}, {e.precision}, batches of {e.batch_size}, {e.epochs} epochs, seed {e.seed}",
                 f"run {self.job.run}"]
+
+
+def fingerprint(experiment: Experiment, data_id: str, exposure_id: str | None) -> str:
+    """Stands for what is computed from which data. ``exposure_id`` is None where the experiment takes none."""
+    return identity([experiment.id, data_id, exposure_id])
 
 
 def prepare(job: Job) -> Prepared:

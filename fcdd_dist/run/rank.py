@@ -32,6 +32,7 @@ def run_rank(job: Job, world: World, device: str = "cpu", say: Say = lambda line
              on_step: Callable[[State], None] = lambda state: None) -> dict:
     """Trains and evaluates; returns the result. ``on_step`` looks on after every step.
 
+    Without ``job.evaluate`` it opens no test image and leaves no result; it returns the lines of metrics as ``history``.
     When it returns, the last checkpoint is committed. Raises Interrupted, with the state committed, where a stop was
     requested by ``stop.json`` in the run folder; also what storage failed with beside the training.
     """
@@ -62,6 +63,8 @@ def run_rank(job: Job, world: World, device: str = "cpu", say: Say = lambda line
     if not finished:
         raise Interrupted(f"stopped after epoch {state.cursor.epoch} of {e.epochs}, step {state.cursor.step}, "
                           f"with a checkpoint committed")
+    if not job.evaluate:
+        return {"history": state.history}
     return _finish(prepared, world, commits, state, time.perf_counter() - began, spent_before)
 
 
@@ -107,7 +110,7 @@ def open_stream(prepared: Prepared, preprocessing: Preprocessing, world: World, 
     job, e = prepared.job, prepared.experiment
     if job.decode == "cuda":
         check_decoder(device)
-    budget = default_budget(device, world.size) if job.budget_bytes is None else job.budget_bytes
+    budget = default_budget(device, world.size, job.sharers) if job.budget_bytes is None else job.budget_bytes
     shards = {which: prepared.shards(which, *prepared.trained_on) for which in ("nominal", "exposure")}
     opened: dict[str, Pixels | None] = {"nominal": None, "exposure": None}
     for which, store in (("nominal", prepared.data_store), ("exposure", prepared.exposure_store)):

@@ -50,14 +50,14 @@ class State:
 
 
 class Watcher(Protocol):
-    """Who looks on. Called on every rank; only ``holdout_loss`` and ``epoch_figures`` may do anything collective."""
+    """Who looks on. Called on every rank; only ``holdout_figures`` and ``epoch_figures`` may do anything collective."""
 
     def wants_stop(self) -> bool:
         """Whether to stop soon: asked on rank 0 alone, at every step; once true it stays so."""
         ...
 
-    def holdout_loss(self) -> float | None:
-        """The mean loss of the hold-out at the end of an epoch, equal on all ranks; None where there is none."""
+    def holdout_figures(self) -> tuple[float | None, float | None]:
+        """Mean loss and AUROC of the hold-out at the end of an epoch, equal on all ranks; None where there are none."""
         ...
 
     def epoch_figures(self, waited_s: float) -> dict[str, float]:
@@ -98,7 +98,8 @@ def fit(experiment: Experiment, world: World, stream: Stream, state: State, watc
             # Reading the sums waits for the device, so that the clock stops when the work is done.
             line = _line(experiment, cursor.epoch, state.sums_by_name(), lr)
             seconds = time.perf_counter() - clock
-            line |= {"holdout_loss": _finite(watcher.holdout_loss(), "hold-out loss", cursor.epoch, lr), "lr": lr,
+            loss, auroc = watcher.holdout_figures()
+            line |= {"holdout_loss": _finite(loss, "hold-out loss", cursor.epoch, lr), "holdout_auroc": auroc, "lr": lr,
                      "seconds": seconds, "images_per_s": epoch_steps * experiment.batch_size / seconds,
                      **watcher.epoch_figures(stream.waited_s - waited_s)}
             state.history.append(line)

@@ -18,7 +18,6 @@ from ..storage import Store
 from ..words import duration
 from .curves import METRICS
 
-_CLEAR = "\r\x1b[2K"
 _RECENT = 10  # epochs that the remaining time is reckoned by
 _WAITS = 0.05  # of an epoch's time: a rank that waits less for its input need not be told of
 
@@ -26,8 +25,8 @@ _WAITS = 0.05  # of an epoch's time: a rank that waits less for its input need n
 class Console:
     """Writes lines (call it) and a live line (``live``) to ``stream``, by default standard error.
 
-    On a terminal the live line is redrawn in place. Elsewhere it becomes plain lines, at most one every ``every``
-    seconds, and ``close`` adds the last one.
+    On a terminal the live line is redrawn in place, with lines below it where there are any. Elsewhere it becomes plain
+    lines, without those below, at most one every ``every`` seconds, and ``close`` adds the last one.
     """
 
     def __init__(self, stream: TextIO | None = None, every: float = 2.0,
@@ -35,7 +34,7 @@ class Console:
         self._stream = sys.stderr if stream is None else stream
         self._terminal = self._stream.isatty()
         self._every, self._clock = every, clock
-        self._shown: str | None = None  # the live line that stands on the terminal
+        self._shown: tuple[str, ...] = ()  # the live lines that stand on the terminal
         self._held: str | None = None  # the one that was held back elsewhere
         self._next = -float("inf")
 
@@ -46,13 +45,15 @@ class Console:
             self._write(self._held + "\n")
             self._held = None
         self._write(line + "\n")
-        if shown is not None:
-            self.live(shown)
+        if shown:
+            self.live(*shown)
 
-    def live(self, line: str) -> None:
+    def live(self, line: str, *below: str) -> None:
         if self._terminal:
-            self._shown = line
-            self._write(_CLEAR + line[:shutil.get_terminal_size().columns - 1])
+            size = shutil.get_terminal_size()
+            self._wipe()
+            self._shown = (line, *below)[:max(1, size.lines - 1)]
+            self._write("\n".join(one[:size.columns - 1] for one in self._shown))
         elif self._clock() >= self._next:
             self._held, self._next = None, self._clock() + self._every
             self._write(line + "\n")
@@ -60,17 +61,18 @@ class Console:
             self._held = line
 
     def close(self) -> None:
-        """Leaves the last live line as a line of its own."""
-        if self._shown is not None:
+        """Leaves the last live lines as lines of their own."""
+        if self._shown:
             self._write("\n")
         if self._held is not None:
             self._write(self._held + "\n")
-        self._shown = self._held = None
+        self._shown, self._held = (), None
 
     def _wipe(self) -> None:
-        if self._shown is not None:
-            self._write(_CLEAR)
-            self._shown = None
+        if self._shown:
+            up = f"\x1b[{len(self._shown) - 1}A" if len(self._shown) > 1 else ""
+            self._write(f"\r{up}\x1b[J")
+            self._shown = ()
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
