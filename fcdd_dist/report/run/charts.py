@@ -1,47 +1,30 @@
-"""The charts of a report: each is drawn once and written as an SVG that follows the page's colours, and as a PNG."""
+"""The charts of a run."""
 
 from __future__ import annotations
 
-import io
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..drawing import COLOURS, Chart, draw
 from .facts import Facts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-# Light colours, and the variables of the page's style sheet that take their place in the SVG.
-COLOURS = {"ink": "#1f2328", "muted": "#59636e", "line": "#d8dee4", "nominal": "#0b69c7", "anomalous": "#d1441a",
-           "holdout": "#00856f", "threshold": "#7c3aed"}
-
-
-@dataclass(frozen=True)
-class Chart:
-    """``svg`` is markup for a page that defines the variables of COLOURS, ``png`` a file, ``alt`` what it shows."""
-
-    name: str
-    title: str
-    alt: str
-    svg: str
-    png: bytes
 
 
 def charts(facts: Facts) -> list[Chart]:
     """Those that the run has the numbers for: losses, scores, ROC."""
     found = []
     if facts.history:
-        found.append(_chart("losses", "Losses by epoch", "Curves of the mean loss of nominal and anomalous training "
-                            "images and of the hold-out, by epoch", _losses, facts))
+        found.append(draw("losses", "Losses by epoch", "Curves of the mean loss of nominal and anomalous training "
+                            "images and of the hold-out, by epoch", lambda axes: _losses(axes, facts)))
     if facts.scores is not None and facts.scores.scores.size:
-        found.append(_chart("scores", "Scores of the test images", "Histograms of the anomaly scores of nominal and "
-                            "anomalous test images, with the threshold", _histograms, facts))
+        found.append(draw("scores", "Scores of the test images", "Histograms of the anomaly scores of nominal and "
+                            "anomalous test images, with the threshold", lambda axes: _histograms(axes, facts)))
         if 0 < facts.scores.labels.sum() < facts.scores.labels.size:
-            found.append(_chart("roc", "ROC curve", "Share of anomalous images flagged against share of nominal images "
-                                "flagged, over all thresholds", _roc, facts))
+            found.append(draw("roc", "ROC curve", "Share of anomalous images flagged against share of nominal images "
+                                "flagged, over all thresholds", lambda axes: _roc(axes, facts)))
     return found
 
 
@@ -111,41 +94,3 @@ def _roc(axes: Axes, facts: Facts) -> None:
     axes.set_ylim(-2, 102)
     axes.set_xlabel("% of nominal images flagged")
     axes.set_ylabel("% of anomalous images flagged")
-
-
-def _chart(name: str, title: str, alt: str, draw, facts: Facts) -> Chart:
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    style = {"font.family": ["DejaVu Sans"], "font.size": 9.5, "legend.fontsize": 8.5, "svg.fonttype": "none",
-             "svg.hashsalt": name,
-             "axes.edgecolor": COLOURS["muted"], "axes.labelcolor": COLOURS["ink"], "text.color": COLOURS["ink"],
-             "xtick.color": COLOURS["muted"], "ytick.color": COLOURS["muted"], "grid.color": COLOURS["line"],
-             "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
-             "legend.frameon": False, "axes.facecolor": "none", "grid.linewidth": 0.7}
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(4.0, 3.0), layout="constrained")
-        FigureCanvasAgg(figure)
-        draw(figure.add_subplot(), facts)
-        figure.legend(loc="outside upper left", ncols=2, handlelength=1.6, columnspacing=1.2, borderaxespad=0.2)
-        figure.draw_without_rendering()  # lays it out, once for both files
-        figure.set_layout_engine("none")
-        svg, png = io.StringIO(), io.BytesIO()
-        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-        figure.savefig(png, format="png", dpi=180, facecolor="white", metadata={"Software": None})
-    return Chart(name, title, alt, _inline(svg.getvalue(), name, alt), png.getvalue())
-
-
-def _inline(svg: str, name: str, alt: str) -> str:
-    """The drawing as part of a page: ids of its own, no size but its shape, the page's colours and font."""
-    svg = svg[svg.index("<svg"):]
-    svg = re.sub(r"<(metadata|style).*?</\1>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
-    svg = re.sub(r'^<svg([^>]*?) width="[^"]*"', r"<svg\1", svg)
-    svg = re.sub(r'^<svg([^>]*?) height="[^"]*"', r"<svg\1", svg)
-    svg = svg.replace("<svg", f'<svg role="img" aria-label="{alt}"', 1)
-    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
-    for variable, colour in COLOURS.items():
-        svg = svg.replace(colour, f"var(--{variable})")
-    return svg

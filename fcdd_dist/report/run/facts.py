@@ -13,23 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from ...checkpoint import Threshold
 from ...errors import BadInput, Damaged, NotFound
-from ...experiment import Experiment, explain
+from ...experiment import Experiment
 from ...storage import Store
-
-PNG = b"\x89PNG\r\n\x1a\n"
-
-
-class _Read(BaseModel):
-    """Files of a run, as far as the report needs them; finite numbers, other keys allowed."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+from ..reading import Read, parsed, png
 
 
-class RunRecord(_Read):
+class RunRecord(Read):
     """``experiment.json``."""
 
     experiment: dict[str, Any]
@@ -42,7 +35,7 @@ class RunRecord(_Read):
     class_name: str
 
 
-class Epoch(_Read):
+class Epoch(Read):
     """A line of ``metrics.jsonl``."""
 
     epoch: int = Field(ge=1)
@@ -54,34 +47,34 @@ class Epoch(_Read):
     seconds: float | None = None
 
 
-class Kind(_Read):
+class Kind(Read):
     name: str
     images: int
     auroc: float | None
     average_precision: float | None = None
 
 
-class MeanScore(_Read):
+class MeanScore(Read):
     nominal: float | None = None
     anomalous: float | None = None
 
 
-class Result(_Read):
+class Result(Read):
     """``result.json``."""
 
     auroc: float | None
     average_precision: float | None = None
     why_null: str | None = None
-    per_kind: dict[str, Kind] = {}
+    per_kind: dict[str, Kind] = Field(default_factory=dict)
     threshold: Threshold | None = None
-    counts: dict[str, int] = {}
+    counts: dict[str, int] = Field(default_factory=dict)
     mean_score: MeanScore = MeanScore()
     epochs: int
     seconds: float | None = None
     images_per_s: float | None = None
     input_wait_share: float | None = None
     workers: int | None = None
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
     protocol: str | None = None
 
 
@@ -139,36 +132,24 @@ def read_facts(run: Store) -> Facts:
         text = run.read("experiment.json")
     except NotFound:
         raise NotFound(f"{run.url} is no run folder: it has no experiment.json") from None
-    record = _model(RunRecord, f"{run.url}/experiment.json", text)
+    record = parsed(RunRecord, f"{run.url}/experiment.json", text)
     try:
         experiment = Experiment.from_json(json.dumps(record.experiment))
     except BadInput as error:
         raise Damaged(f"{run.url}/experiment.json is damaged: {error}") from None
     history = optional("metrics.jsonl", _history, (), "no epoch has been finished, or its record was removed")
-    result = optional("result.json", lambda where, data: _model(Result, where, data), None, "")  # the verdict says it
+    result = optional("result.json", lambda where, data: parsed(Result, where, data), None, "")  # the verdict says it
     scores = optional("scores.csv", _scores, None, "histograms and the ROC curve are left out") if result else None
-    heatmaps = {}
-    for entry in run.list("heatmaps/"):
-        if entry.key.endswith(".png") and entry.key.count("/") == 1:
-            data = run.read(entry.key)
-            if not data.startswith(PNG):
-                raise Damaged(f"{run.url}/{entry.key} is no PNG file")
-            heatmaps[entry.key] = data
+    heatmaps = {entry.key: png(run, entry.key) for entry in run.list("heatmaps/")
+                if entry.key.endswith(".png") and entry.key.count("/") == 1}
     if result and not heatmaps:
         missing.append("There are no PNG files in heatmaps/: example heatmaps are left out.")
     return Facts(run.url, record, experiment, history, result, scores, heatmaps, tuple(missing))
 
 
-def _model(model: type[BaseModel], where: str, data: bytes) -> Any:
-    try:
-        return model.model_validate_json(data)
-    except ValidationError as error:
-        raise Damaged(f"{where} is damaged: {explain(error, model)}") from None
-
-
 def _history(where: str, data: bytes) -> tuple[Epoch, ...]:
     lines = [line for line in data.splitlines() if line.strip()]
-    return tuple(_model(Epoch, f"{where}, line {number},", line) for number, line in enumerate(lines, 1))
+    return tuple(parsed(Epoch, f"{where}, line {number},", line) for number, line in enumerate(lines, 1))
 
 
 def _scores(where: str, data: bytes) -> Scores:

@@ -1,38 +1,11 @@
-"""What a report says, as plain sentences and rows; how it looks is for the page and the Markdown file."""
+"""What the report of a run says, as plain sentences and rows; how it looks is for the page and the Markdown file."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
-
 from ...evaluation.metrics import collapsed
-from ...published import PROTOCOLS, published
-from ...recipes import RECIPES
-from .facts import Facts
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Our AUROC beside the paper's. ``rows`` are (aspect, in the paper, here, whether they differ)."""
-
-    source: str
-    theirs: float
-    ours: float | None
-    rows: list[tuple[str, str, str, bool]]
-
-    @property
-    def difference(self) -> str:
-        return "" if self.ours is None else f"{self.ours - self.theirs:+.2f}".replace("-0.00", "+0.00")
-
-
-def percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
-
-
-def number(value: float | None, form: str = ".4f") -> str:
-    return "-" if value is None else format(value, form)
+from ...published import published
+from ..words import Comparison, number, percent, protocol_rows
+from .facts import Facts, Result
 
 
 def verdict(facts: Facts) -> str:
@@ -55,11 +28,20 @@ def verdict(facts: Facts) -> str:
 
 def warnings(facts: Facts) -> list[str]:
     """What a reader must know before using the detector."""
-    found = []
     result = facts.result
     if result is None:
-        return found
-    means = result.mean_score
+        return []
+    found = doubts(result)
+    trained = max([result.epochs, *(line.epoch for line in facts.history[-1:])])
+    if trained > result.epochs or facts.experiment.epochs > result.epochs:
+        found.append(f"The test scores are of epoch {result.epochs:,}. The run has since been asked for "
+                     f"{facts.experiment.epochs:,} epochs and has trained {trained:,}.")
+    return found
+
+
+def doubts(result: Result) -> list[str]:
+    """What the test scores say against the detector."""
+    found, means = [], result.mean_score
     if means.nominal is not None and means.anomalous is not None and collapsed(means.nominal, means.anomalous):
         found.append(f"This detector has collapsed: the mean scores of nominal ({means.nominal:.4g}) and anomalous "
                      f"({means.anomalous:.4g}) test images differ by less than 10 %. Its heatmaps mean nothing. "
@@ -67,10 +49,6 @@ def warnings(facts: Facts) -> list[str]:
     if result.auroc is not None and result.auroc < 0.5:
         found.append("The ranking is worse than chance: anomalous test images tend to score lower than nominal ones. "
                      "Look whether the nominal class is the one that was meant.")
-    trained = max([result.epochs, *(line.epoch for line in facts.history[-1:])])
-    if trained > result.epochs or facts.experiment.epochs > result.epochs:
-        found.append(f"The test scores are of epoch {result.epochs:,}. The run has since been asked for "
-                     f"{facts.experiment.epochs:,} epochs and has trained {trained:,}.")
     return found
 
 
@@ -80,21 +58,10 @@ def comparison(facts: Facts) -> Comparison | None:
     row = published(experiment.data.recipe, experiment.data.nominal)
     if row is None or row.auc is None:
         return None
-    protocol = PROTOCOLS[experiment.data.recipe]
     counts = facts.result.counts if facts.result else {}
-    aside = experiment.data.train_on == "train" and counts.get("holdout") != 0
-    exposure = facts.record.exposure or f"the default one of {facts.record.data}"
-    if "exposure" in counts:
-        exposure += f" ({counts['exposure']:,} images)"
-    trained = f"{counts.get('holdout', 'a part')} set aside for threshold and curve" if aside else "all of the class"
-    rows = [
-        ("Epochs", f"{protocol.epochs:,}", f"{facts.epochs:,}", facts.epochs != protocol.epochs),
-        ("Exposure set", protocol.exposure, exposure, True),
-        ("Nominal training images", "all of the class", trained, aside),
-        ("Trainings", f"mean of {protocol.repetitions}", f"1, seed {experiment.seed}", True),
-        ("Last batch of an epoch", "smaller", "completed with images from the epoch's start", True)]
-    rows += [(path, recipes, ours, True) for path, ours, recipes in settings(facts)
-             if recipes is not None and path not in ("epochs", "data.train_on")]
+    rows = protocol_rows(
+        experiment, epochs=facts.epochs, exposure=facts.record.exposure or f"the default one of {facts.record.data}",
+        counts=counts, trainings=(f"1, seed {experiment.seed}", True))
     return Comparison(row.source, row.auc, facts.result.auroc if facts.result else None, rows)
 
 
@@ -113,17 +80,6 @@ def kinds(facts: Facts) -> list[tuple[str, int, float | None, float | None, floa
             share = facts.flagged((facts.scores.labels == 1) & [name == class_id for name in facts.scores.classes])
         found.append((kind.name, kind.images, kind.auroc, kind.average_precision, share))
     return sorted(found, key=lambda row: (row[2] is None, row[2], row[0]))
-
-
-def settings(facts: Facts) -> list[tuple[str, str, str | None]]:
-    """(dotted path, value, the recipe's value where it differs) of the experiment."""
-    experiment = facts.experiment
-    ours = dict(_leaves(experiment.model_dump(mode="json")))
-    recipe = RECIPES.get(experiment.data.recipe)
-    theirs = ours if recipe is None else dict(_leaves(
-        recipe.experiment(experiment.data.nominal, experiment.seed).model_dump(mode="json")))
-    return [(path, value, None if theirs.get(path) == value else theirs.get(path, "absent"))
-            for path, value in ours.items()]
 
 
 def figures(facts: Facts) -> list[tuple[str, str]]:
@@ -156,40 +112,3 @@ def provenance(facts: Facts) -> list[tuple[str, str]]:
             ("Exposure set", f"{record.exposure or 'the default one of the data set'} ({record.exposure_id or '-'})"),
             ("Experiment", record.experiment_id), ("Fingerprint", record.fingerprint)]
     return rows + list(facts.result.versions.items() if facts.result else [])
-
-
-def reading(facts: Facts) -> list[str]:
-    """How to read a heatmap, and what it can't say."""
-    from ...model.architectures import info
-    from ...model.networks import build
-    from ...model.receptive_field import output_side, receptive_field
-
-    name, eta = facts.experiment.network.name, facts.experiment.heatmap.eta
-    network = build(name)
-    field, side = receptive_field(network), info(name).image_size
-    cells = output_side(network, side)
-    form, looks = facts.experiment.data.form, []
-    if facts.experiment.augmentation.crop == "random":
-        scaled = "images are scaled to" if form.fit == "square" else "the short sides of images are scaled to"
-        looks = [f"The network looks at the centre of an image: {scaled} {form.side} pixels, of which it sees the "
-                 f"central {side}. What is hatched it has not looked at, and the score knows nothing of it."]
-    return [
-        f"Red marks what raised the anomaly score, blue what looked nominal. The colours run from the minimum (0) to "
-        f"the {eta:g} quantile (1) of reference maps; what is above is the same dark red. A colour is no probability.",
-        f"The network sees an image as {cells} by {cells} cells. A cell looks at {field.size} by {field.size} of the "
-        f"{side} by {side} pixels, and the next one begins {field.stride} pixels on: a red spot says that something "
-        f"within about {field.size // 2} pixels of it is unusual. What is unusual only in a larger context goes "
-        f"unseen, and cells at an edge also look at the padding beyond it.",
-        *looks,
-        "The anomaly score is the mean of the map before it is enlarged to the image: a large, faintly unusual area "
-        "can score as high as a small, glaring one.",
-        "A heatmap shows where something looks unusual to this detector, not what it is nor whether it matters. Look "
-        "at false alarms and missed images before trusting a threshold."]
-
-
-def _leaves(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value if isinstance(value, str) else json.dumps(value)
