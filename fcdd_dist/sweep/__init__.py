@@ -1,0 +1,1 @@
+"""Sweeps: classes, seeds and settings as one thing, its search and its table."""
