@@ -17,7 +17,9 @@ from fcdd_dist.cluster.trackers.beside import Beside, told
 from fcdd_dist.cluster.trackers.identity import identity
 from fcdd_dist.errors import BadInput
 
-PARAMETERS = {"class": "Trouser", "seed": 0, "optimizer.lr": 0.1, "network.filters": None}
+FIXED = {"class": "Trouser", "seed": 0, "optimizer.lr": 0.1, "network.filters": None}
+PARAMETERS = {**FIXED, "epochs": 2}
+MORE = {**FIXED, "epochs": 3}
 SESSION = """
 import json, sys
 from fcdd_dist.cluster.trackers import open_trackers
@@ -46,7 +48,7 @@ KILLED = [["start", "trouser-s0", PARAMETERS], ["start", "trouser-s1", {**PARAME
           ["epochs", "trouser-s0", lines(1, 2)], ["epochs", "trouser-s1", lines(1, 1)],
           ["finish", "trouser-s1", "failed", {}, "the loss of epoch 2 is not finite"],
           ["finish", "trouser-s0", "unfinished", {}, None]]
-RESUMED = [["start", "trouser-s0", PARAMETERS], ["epochs", "trouser-s0", lines(1, 2)],
+RESUMED = [["start", "trouser-s0", MORE], ["epochs", "trouser-s0", lines(1, 2)],
            ["epochs", "trouser-s0", lines(3, 3)],
            ["finish", "trouser-s0", "done", {"auroc": 0.75, "average_precision": None}, None]]
 
@@ -62,11 +64,12 @@ def test_mlflow_has_each_trial_as_one_run_and_each_epoch_once(tmp_path):
     assert (first["name"], first["status"], first["losses"]) == ("trouser-s0", "KILLED", [[1, 1.0], [2, 0.5]])
     assert (second["name"], second["status"]) == ("trouser-s1", "FAILED")
     assert second["tags"]["fcdd.reason"] == "the loss of epoch 2 is not finite"
-    assert first["parameters"] == {name: str(value) for name, value in PARAMETERS.items()}
+    assert first["parameters"] == {name: str(value) for name, value in FIXED.items()}
     for _ in range(2):  # and once more, when all is done
         session("mlflow", RESUMED, tmp_path, **where)
         again, other = _mlflow_runs(tmp_path, where)
         assert (again["id"], other) == (first["id"], second)
+        assert (first["tags"]["fcdd.epochs"], again["tags"]["fcdd.epochs"]) == ("2", "3")
         assert (again["status"], again["losses"]) == ("FINISHED", [[1, 1.0], [2, 0.5], [3, 1 / 3]])
         assert again["metrics"] == {"epoch": 3, "loss": 1 / 3, "auroc": 0.75}
 
@@ -101,7 +104,7 @@ def test_wandb_has_each_trial_under_one_id(tmp_path):
     (run,) = _wandb_records(resumed, "run")
     assert (run.run_id, run.display_name, run.run_group, run.project) == (key, "trouser-s0", "fmnist", "fcdd_dist")
     config = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in run.config.update}
-    assert PARAMETERS.items() <= config.items()
+    assert MORE.items() <= config.items()
     assert [exit.exit_code for exit in _wandb_records(first, "exit")] == [1]
     assert [exit.exit_code for exit in _wandb_records(resumed, "exit")] == [0]
     assert not list(tmp_path.glob("wandb/offline-run-*/files/*"))  # nothing of this machine
@@ -261,6 +264,6 @@ def test_what_a_library_says_is_one_line():
 
 def test_other_settings_are_another_run():
     one = identity("fmnist", "trouser-s0", PARAMETERS)
-    assert one == identity("fmnist", "trouser-s0", dict(reversed(PARAMETERS.items())))
+    assert one == identity("fmnist", "trouser-s0", dict(reversed(MORE.items())))
     assert len({one, identity("other", "trouser-s0", PARAMETERS), identity("fmnist", "trouser-s1", PARAMETERS),
                 identity("fmnist", "trouser-s0", {**PARAMETERS, "optimizer.lr": 0.2})}) == 4

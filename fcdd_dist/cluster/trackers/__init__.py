@@ -21,7 +21,8 @@ class Tracker(Protocol):
     def start(self, trial: str, parameters: Mapping[str, Any]) -> None:
         """``trial`` is being trained; ``parameters``: flat, such as class, seed and ``optimizer.lr``.
 
-        With the same values again, in this process or a later one, the run of then goes on: none is doubled.
+        With the same values again (``epochs`` may have grown), in this process or a later one, the run of then goes
+        on: none is doubled.
         """
         ...
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import BadInput
 from .beside import told
-from .identity import identity
+from .identity import GROWS, identity
 
 _TAG = "fcdd.id"
 _STATUS = {"done": "FINISHED", "failed": "FAILED", "unfinished": "KILLED"}
@@ -101,9 +101,12 @@ class MlflowTracker:
         return self._experiment
 
     def _log_parameters(self, run: str, parameters: Mapping[str, Any]) -> None:
+        """What may grow as a tag: parameters can't be changed."""
         from mlflow.entities import Param
 
-        values = [Param(name, str(value)) for name, value in parameters.items()]
+        if GROWS in parameters:
+            self._client.set_tag(run, f"fcdd.{GROWS}", parameters[GROWS])
+        values = [Param(name, str(value)) for name, value in parameters.items() if name != GROWS]
         for start in range(0, len(values), _AT_ONCE[1]):
             self._client.log_batch(run, params=values[start:start + _AT_ONCE[1]])
 

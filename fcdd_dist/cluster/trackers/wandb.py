@@ -48,7 +48,8 @@ class WandbTracker:
         if trial not in self._runs:
             self._runs[trial] = init(
                 project=self._project, group=self._sweep, name=trial, id=identity(self._sweep, trial, parameters),
-                config=dict(parameters), resume="allow", reinit="create_new", settings=self._quiet)
+                config=dict(parameters), allow_val_change=True, resume="allow", reinit="create_new",
+                settings=self._quiet)
 
     def epochs(self, trial: str, lines: Sequence[Mapping[str, Any]]) -> None:
         run = self._runs[trial]
