@@ -277,7 +277,7 @@ def identity(tree: Any) -> str:
 
 def differences(ours: Experiment, theirs: Experiment) -> list[str]:
     """``path: theirs -> ours`` for every leaf in which the two differ, ``epochs`` left out."""
-    mine, other = (dict(_leaves(e.model_dump(mode="json", exclude={"epochs"}))) for e in (ours, theirs))
+    mine, other = (dict(leaves(e.model_dump(mode="json", exclude={"epochs"}))) for e in (ours, theirs))
     absent = "absent"
     return [f"{path}: {json.dumps(other[path]) if path in other else absent} -> "
             f"{json.dumps(mine[path]) if path in mine else absent}"
@@ -348,9 +348,10 @@ def _assign(tree: dict, path: str, value: Any) -> None:
     node[leaf] = value
 
 
-def _leaves(tree: Any, path: str = "") -> Iterable[tuple[str, Any]]:
+def leaves(tree: Any, path: str = "") -> Iterable[tuple[str, Any]]:
+    """(dotted path, value) of everything in a tree of dictionaries."""
     if isinstance(tree, dict) and tree:
         for key, value in tree.items():
-            yield from _leaves(value, f"{path}.{key}" if path else key)
+            yield from leaves(value, f"{path}.{key}" if path else key)
     else:
         yield path, tree

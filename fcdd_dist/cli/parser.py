@@ -51,13 +51,13 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 def build() -> tuple[Parser, dict[str, Parser]]:
     """The parser, and those of its verbs."""
-    from . import clean, evaluate, explain, ls, pull, quickstart, report, shard, train
+    from . import clean, evaluate, explain, ls, pull, quickstart, report, shard, sweep, train
 
     parser = Parser(prog="fcdd-dist", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"fcdd-dist {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
     parsers = {}
-    for verb in (quickstart, shard, train, evaluate, explain, report, pull, ls, clean):
+    for verb in (quickstart, shard, train, sweep, evaluate, explain, report, pull, ls, clean):
         name = verb.__name__.rpartition(".")[2]
         summary, _, details = (verb.__doc__ or "").partition("\n")
         parsers[name] = verbs.add_parser(name, help=summary[0].lower() + summary[1:].rstrip("."), epilog=verb.EXAMPLES,

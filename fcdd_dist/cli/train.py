@@ -50,15 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what is computed (part of the run's identity, but for --epochs)")
     what.add_argument("--seed", metavar="S", type=int, default=0,
                       help="of weights, order and augmentation (default: 0)")
-    what.add_argument("--epochs", metavar="N", type=whole(1),
-                      help="to train (default: the recipe's); the schedule stays as it is, so that 3 and then 6 are 6")
-    what.add_argument("--precision", choices=("auto", "bf16", "float32"), default="auto",
-                      help="of the net; auto: bf16 where GPUs or this CPU are fast at it (default: auto)")
-    what.add_argument("--protocol", choices=("holdout", "paper"), default="holdout",
-                      help="paper: train on all images, as published; then no threshold can be chosen (default: "
-                      "holdout)")
-    what.add_argument("--set", metavar="PATH=VALUE", action="append", default=[], dest="settings",
-                      help="any other field of the experiment, such as optimizer.lr=0.001; may be repeated")
+    add_what(what)
 
     where = parser.add_argument_group("where it runs (no part of the result)")
     where.add_argument("--workers", metavar="N|N-M", default="1",
@@ -79,6 +71,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                        "CPU cores beside them; pixels differ in the last bits, and the result says which it was "
                        "(default: cpu)")
     add_cache(where)
+
+
+def add_what(what: argparse._ActionsContainer) -> None:
+    """What makes an experiment another one than the recipe's."""
+    what.add_argument("--epochs", metavar="N", type=whole(1),
+                      help="to train (default: the recipe's); the schedule stays as it is, so that 3 and then 6 are 6")
+    what.add_argument("--precision", choices=("auto", "bf16", "float32"), default="auto",
+                      help="of the net; auto: bf16 where GPUs or this CPU are fast at it (default: auto)")
+    what.add_argument("--protocol", choices=("holdout", "paper"), default="holdout",
+                      help="paper: train on all images, as published; then no threshold can be chosen (default: "
+                      "holdout)")
+    what.add_argument("--set", metavar="PATH=VALUE", action="append", default=[], dest="settings",
+                      help="any other field of the experiment, such as optimizer.lr=0.001; may be repeated")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -105,10 +110,10 @@ def job(options: argparse.Namespace, placement: Placement, say: Callable[[str], 
     from ..recipes import recipe
     from ..run import Job, prepare
 
-    if options.name is not None and not _NAME.fullmatch(options.name):
-        raise BadInput(f"--name {options.name!r}: write letters, digits, dots, dashes and underlines, with / "
-                       f"between parts")
-    experiment = recipe(options.recipe).experiment(options.nominal, options.seed).override(_settings(options))
+    if options.name is not None:
+        check_name(options.name)
+    paper = ["data.train_on=train+holdout"] if options.protocol == "paper" else []
+    experiment = recipe(options.recipe).experiment(options.nominal, options.seed).override(paper + settings_of(options))
     World(0, placement.most).lanes(experiment.lanes)
     if options.decode == "cuda" and not placement.gpus:
         raise BadInput("--decode cuda needs workers with GPUs, and these have none: leave it out, or give "
@@ -139,10 +144,15 @@ def job(options: argparse.Namespace, placement: Placement, say: Callable[[str], 
     return named(answer)
 
 
-def _settings(options: argparse.Namespace) -> list[str]:
-    """All that differs from the recipe, as overrides; those of --set come last and win."""
+def check_name(name: str) -> None:
+    """Of a run or a sweep. Raises BadInput."""
+    if not _NAME.fullmatch(name):
+        raise BadInput(f"--name {name!r}: write letters, digits, dots, dashes and underlines, with / between parts")
+
+
+def settings_of(options: argparse.Namespace) -> list[str]:
+    """What differs from the recipe, as overrides; those of --set come last and win."""
     flags = [] if options.precision == "auto" else [f"precision={options.precision}"]
-    flags += ["data.train_on=train+holdout"] if options.protocol == "paper" else []
     flags += [] if options.epochs is None else [f"epochs={options.epochs}"]
     for setting in options.settings:
         if setting.startswith(("data.form", "data.recipe", "data.nominal")):

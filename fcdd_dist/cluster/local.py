@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import BadInput
+from ..storage import FolderStore, Store
 from ..storage.lease import Owner
 from .placement import Placement, cores, local_gpus
 
@@ -157,16 +158,31 @@ def _check_gpus(placement: Placement) -> None:
 
 def _check_room(placement: Placement, cpus: int) -> None:
     """Raises BadInput where the nodes that are there can't hold the least number of workers."""
-    import ray
-
     each = placement.resources(cpus)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = resources()
     room = sum(int(min(node.get(name, 0) // amount for name, amount in each.items())) for node in nodes)
     if room < placement.least:
         shown = ", ".join(f"{amount:g} {name}" for name, amount in each.items())
         largest = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes[:8])
         raise BadInput(f"{placement.least} workers with {shown} each have no room: the cluster's nodes hold {room} "
                        f"({largest})")
+
+
+def resources() -> list[dict[str, float]]:
+    """Of each living node of the Ray that this process is connected to, all that it has."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def check_reach(*stores: Store) -> None:
+    """Raises BadInput where workers on other machines would not see a folder of this one."""
+    if (count := nodes()) == 1:
+        return
+    for store in stores:
+        if isinstance(store, FolderStore):
+            raise BadInput(f"{store.url} is a folder of one machine and the cluster has {count} nodes, whose workers "
+                           f"would not find it: give s3://BUCKET/PREFIX, or use a cluster of one node")
 
 
 def nodes() -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ..errors import BadInput, FcddError, NotFound
+from ..errors import FcddError, NotFound
 from ..run import STOP, Job, Prepared, check, claim, prepare
 from ..storage import FolderStore, Store, open_store, probe
 from ..storage.lease import Lease
@@ -81,7 +81,8 @@ def _with_ray(prepared: Prepared, placement: Placement, address: str | None, lea
         with local.own_folder() as folder, local.session(address, placement, say) as cpus:
             signals.install()
             signals.check()
-            _check_reach(prepared)
+            local.check_reach(*(store for store in (prepared.data_store, prepared.exposure_store, open_store(
+                prepared.job.run)) if store is not None))
             job = prepared.job.model_copy(update={"attempt": lease.attempt, "threads": cpus})
             run = open_store(job.run)
             trainer = _trainer(job, placement, cpus, _place_of_rays_state(run, folder, placement))
@@ -126,17 +127,6 @@ def _trainer(job: Job, placement: Placement, cpus: int, state: str) -> TorchTrai
                              failure_config=FailureConfig(max_failures=placement.max_failures,
                                                           controller_failure_limit=2),
                              logging_config=LoggingConfig(log_level="ERROR")))
-
-
-def _check_reach(prepared: Prepared) -> None:
-    """Raises BadInput where workers on other machines would not see a folder of this one."""
-    if (count := local.nodes()) == 1:
-        return
-    stores = (prepared.data_store, prepared.exposure_store, open_store(prepared.job.run))
-    for store in stores:
-        if isinstance(store, FolderStore):
-            raise BadInput(f"{store.url} is a folder of one machine and the cluster has {count} nodes, whose workers "
-                           f"would not find it: give s3://BUCKET/PREFIX, or use a cluster of one node")
 
 
 def _clear(run: Store) -> None:

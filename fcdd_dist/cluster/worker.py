@@ -43,7 +43,7 @@ def train_loop(config: dict) -> dict | None:
             raise
     except Exception as error:  # noqa: BLE001 - a bug: it would strike again, so it ends the run, with its traceback
         _end_run(board, Fault(f"{type(error).__name__}: {error}"), traceback.format_exc())
-    figures = {name: result[name] for name in ("auroc", "average_precision")} if result else {}
+    figures = {name: result.get(name) for name in ("auroc", "average_precision")} if result else {}
     ray.train.report(figures)  # by every rank, once: it is a barrier
     return result
 

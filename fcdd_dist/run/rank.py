@@ -32,7 +32,7 @@ def run_rank(job: Job, world: World, device: str = "cpu", say: Say = lambda line
              on_step: Callable[[State], None] = lambda state: None) -> dict:
     """Trains and evaluates; returns the result. ``on_step`` looks on after every step.
 
-    Without ``job.evaluate`` it opens no test image and leaves no result; it returns the lines of metrics as ``history``.
+    Without ``job.evaluate`` it opens no test image and leaves no result; it returns the lines of metrics, ``history``.
     When it returns, the last checkpoint is committed. Raises Interrupted, with the state committed, where a stop was
     requested by ``stop.json`` in the run folder; also what storage failed with beside the training.
     """

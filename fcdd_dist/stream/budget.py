@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 
 
-def default_budget(device: torch.device, ranks: int) -> int:
-    """Bytes a split may keep decoded on the device: a third of what is free there, shared with the other ranks."""
+def default_budget(device: torch.device, ranks: int, sharers: int = 1) -> int:
+    """Bytes a split may keep decoded on the device: a third of what is free there, shared with the other ranks, and
+    with the other ones of ``sharers`` jobs, which may not yet have taken theirs."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] // 3
-    return _available() // (3 * ranks)
+        return torch.cuda.mem_get_info(device)[0] // (3 * sharers)
+    return _available() // (3 * ranks * sharers)
 
 
 def default_threads() -> int:

@@ -5,7 +5,6 @@ Nothing here knows what a training is but for the lines of ``metrics.jsonl``.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -16,7 +15,7 @@ from typing import TextIO
 from ..errors import NotFound
 from ..storage import Store
 from ..words import duration
-from .curves import METRICS
+from .curves import METRICS, read_metrics
 
 _RECENT = 10  # epochs that the remaining time is reckoned by
 _WAITS = 0.05  # of an epoch's time: a rank that waits less for its input need not be told of
@@ -93,7 +92,7 @@ class Follower:
         if (size := self._bytes()) == self._size:
             return None
         self._size = size
-        lines = self._lines()
+        lines = read_metrics(self._run)
         fresh = [line for line in lines if line["epoch"] > self._last]
         self._last = lines[-1]["epoch"] if lines else 0  # may be less than before, after a restart
         if not fresh:
@@ -103,7 +102,7 @@ class Follower:
         return epoch_line(lines[-1], self._epochs, left)
 
     def _newest(self) -> int:
-        lines = self._lines()
+        lines = read_metrics(self._run)
         return lines[-1]["epoch"] if lines else 0
 
     def _bytes(self) -> int:
@@ -111,12 +110,6 @@ class Follower:
             return self._run.size(METRICS)
         except NotFound:
             return 0
-
-    def _lines(self) -> list[dict]:
-        try:
-            return [json.loads(line) for line in self._run.read(METRICS).splitlines()]
-        except NotFound:
-            return []
 
 
 def epoch_line(line: dict, epochs: int, left: float | None = None) -> str:

@@ -44,7 +44,22 @@ def test_a_terminal_has_one_line_that_makes_room():
     console.live("epoch 1")
     console("said")
     console.close()
-    assert stream.getvalue() == "\r\x1b[2Kepoch 1\r\x1b[2Ksaid\n\r\x1b[2Kepoch 1\n"
+    assert stream.getvalue() == "epoch 1\r\x1b[Jsaid\nepoch 1\n"
+
+
+def test_a_terminal_has_lines_below_the_live_one_that_are_redrawn_with_it():
+    stream = Stream(terminal=True)
+    console = Console(stream)
+    console.live("1/4 done", "a  epoch 3/9", "b  epoch 2/9")
+    console.live("2/4 done", "b  epoch 3/9")
+    console.close()
+    assert stream.getvalue() == ("1/4 done\na  epoch 3/9\nb  epoch 2/9\r\x1b[2A\x1b[J"
+                                 "2/4 done\nb  epoch 3/9\n")
+    plain = Stream(terminal=False)
+    console = Console(plain)
+    console.live("1/4 done", "a  epoch 3/9")
+    console.close()
+    assert plain.getvalue() == "1/4 done\n"
 
 
 def test_a_follower_tells_each_epoch_once():

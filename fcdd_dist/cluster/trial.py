@@ -1,0 +1,72 @@
+"""A trial of a sweep, in a process of Tune: a run as any other, with its lease, checkpoints and result.
+
+It may be killed anywhere. Whoever tries again goes on from what the run folder vouches for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import BadInput, Conflict, Damaged, FcddError, Interrupted, NonFiniteLoss
+from ..run import STOP, Job, claim, prepare, run_rank
+from ..storage import expect_up, open_store
+from ..storage.lease import Lease
+from ..world import World
+from .placement import Placement
+
+Say = Callable[[str], None]
+
+
+def trial(config: dict[str, Any]) -> None:
+    """Tells Tune ``state`` ("done", "failed" or "interrupted"), ``result``, ``reason`` and what there is to say.
+
+    Raises what may go better another time: Tune then tries again, in a new process.
+    """
+    from ray import tune
+
+    job, said = Job.from_json(config["job"]), []
+    told: dict[str, Any] = {"state": "failed", "result": None, "reason": None, "diverged": False}
+    try:
+        told |= {"state": "done", "result": _nested(job, config, said.append) if config["workers"] > 1 else
+                 _alone(job, config, said.append)}
+    except Interrupted as interrupted:
+        told |= {"state": "interrupted", "reason": str(interrupted)}
+    except Conflict:  # somebody's who may just be dying
+        raise
+    except (BadInput, Damaged, NonFiniteLoss) as error:  # what another try would not change
+        told |= {"reason": str(error), "diverged": isinstance(error, NonFiniteLoss)}
+    tune.report(told | {"said": said})
+
+
+def _alone(job: Job, config: dict[str, Any], say: Say) -> dict:
+    """In this very process, which has done other trials before and will do others."""
+    import torch
+
+    expect_up()  # the driver has reached it: a trial that starts in an outage waits for its end
+    run = open_store(job.run)
+    device = "cuda" if config["gpus"] else "cpu"
+    with Lease.acquire(run, say=say) as lease:
+        job = job.model_copy(update={"attempt": lease.attempt, "threads": config["cpus"]})
+        prepared = prepare(job)
+        claim(prepared)
+        if job.evaluate and prepared.done:
+            return prepared.result
+        run.delete(STOP)
+        try:
+            return run_rank(job, World(), device, say)
+        finally:
+            with contextlib.suppress(FcddError):  # the first error counts
+                run.delete(STOP)
+            if config["gpus"]:
+                torch.cuda.empty_cache()  # for the others on this GPU
+
+
+def _nested(job: Job, config: dict[str, Any], say: Say) -> dict:
+    """By Ray Train workers of its own; this process only drives them."""
+    from .train import train
+
+    placement = Placement(config["workers"], config["workers"], config["cpus"], int(config["gpus"]),
+                          config["max_failures"])
+    return train(job, placement, None, say, lambda line: None)

@@ -1,0 +1,110 @@
+"""A sweep as one experiment of Ray Tune: what comes next is for the desk, where and in which process for Tune."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..run import Job
+from ..sweep.trials import Trial
+from .desk import Desk
+from .slots import TrialPlacement
+from .trial import trial as run_trial
+
+# A driver of nested workers computes nothing; Tune wants it to hold something, of which there is plenty everywhere.
+# Were it a hundredth of a CPU, workers that need the last whole one would wait for it for ever.
+_NEXT_TO_NOTHING = {"memory": 1}
+# To be set before Tune is imported.
+ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # a run writes its own metrics; this made starting a trial twice as slow
+    "RAY_AIR_NEW_OUTPUT": "0",  # the other reporter prints boxes, whatever verbosity is asked for
+}
+
+
+class _Here:
+    """Stays in this process: Tune pickles what it is given, to be restored from, which nobody does."""
+
+    def __init__(self, desk: Desk, job_of: Callable[[Trial], Job]) -> None:
+        self.desk, self.job_of = desk, job_of
+
+    def __reduce__(self) -> tuple:
+        return object, ()
+
+
+class Tuning(threading.Thread):
+    """``Tuner.fit()`` beside the main thread, which has signals to hear and lines to show."""
+
+    def __init__(self, desk: Desk, job_of: Callable[[Trial], Job], placement: TrialPlacement, at_once: int,
+                 folder: Path) -> None:
+        super().__init__(name="tune", daemon=True)
+        self._tuner = _tuner(desk, job_of, placement, at_once, folder)
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._tuner.fit()
+        except BaseException as error:  # noqa: BLE001 - the main thread raises it
+            self.error = error
+
+
+def _tuner(desk: Desk, job_of: Callable[[Trial], Job], placement: TrialPlacement, at_once: int, folder: Path) -> Any:
+    from ray import tune
+    from ray.tune.search import Searcher
+
+    here = _Here(desk, job_of)
+
+    class Suggestions(Searcher):
+        """What Tune asks for the next trial."""
+
+        def suggest(self, trial_id: str) -> dict | str | None:
+            if (trial := here.desk.take()) is None:
+                return Searcher.FINISHED if here.desk.over() else None
+            return {"job": here.job_of(trial).to_json(), "name": trial.name, "workers": placement.workers,
+                    "cpus": placement.cpus, "gpus": placement.gpus, "sharers": at_once,
+                    "max_failures": placement.max_failures}
+
+        def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+            """See ``Ends``, which is told more."""
+
+        def save(self, checkpoint_path: str) -> None:
+            """Nothing: what counts stands in the run folders, from which a new driver begins."""
+
+        def restore(self, checkpoint_path: str) -> None:
+            raise NotImplementedError("a sweep begins from its run folders")
+
+    class Ends(tune.Callback):
+        """How trials end."""
+
+        def on_trial_complete(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
+            told = trial.last_result
+            name, said = trial.config["name"], tuple(told["said"])
+            if told["state"] == "done":
+                here.desk.done(name, told["result"], said)
+            elif told["state"] == "interrupted":
+                here.desk.interrupted(name, said)
+            else:
+                here.desk.failed(name, told["reason"], told["diverged"], said)
+
+        def on_trial_error(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
+            """After the last try."""
+            text = (trial.get_error() or "").strip()
+            here.desk.failed(trial.config["name"], _reason(text), False, (text,) if text else ())
+
+    nested = placement.workers > 1
+    resources = _NEXT_TO_NOTHING if nested else placement.each
+    return tune.Tuner(
+        tune.with_resources(run_trial, resources),
+        # Processes go on to the next trial: starting one costs more than a short training. One that drives workers of
+        # its own is begun anew, since Ray Train keeps state in it.
+        tune_config=tune.TuneConfig(search_alg=Suggestions(), num_samples=-1, max_concurrent_trials=at_once,
+                                    reuse_actors=not nested),
+        run_config=tune.RunConfig(name="sweep", storage_path=str(folder), verbose=0, callbacks=[Ends()],
+                                  failure_config=tune.FailureConfig(max_failures=placement.max_failures)))
+
+
+def _reason(error: str) -> str:
+    """The line of a traceback that says what went wrong."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    return lines[-1] if lines else "its process ended without a word"

@@ -1,0 +1,63 @@
+"""What can be known of a sweep's data before anything starts, from manifests and one listing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..data.manifest import EXPOSURE, Manifest, check_sizes
+from ..errors import BadInput, nearest
+from ..experiment import Experiment
+from ..run import Job, Prepared, prepare
+
+
+def check_classes(wanted: Sequence[str], manifest: Manifest, where: str) -> tuple[str, ...]:
+    """The class ids that are meant: all that can be trained on for ``("all",)``, else each by id or display name.
+
+    Raises BadInput for a class that is not there, has no training images, or is named twice.
+    """
+    there = [entry.id for entry in manifest.classes if manifest.part("train", entry.id) is not None]
+    if tuple(wanted) == ("all",):
+        return tuple(there)
+    found: dict[str, str] = {}
+    for name in wanted:
+        class_id = manifest.class_id(name)
+        if class_id in found:
+            again = f"{name!r}" if name == found[class_id] else f"{found[class_id]!r} and {name!r}, which is the same,"
+            raise BadInput(f"--nominal names {again} twice")
+        if class_id not in there:
+            raise BadInput(f"{where} has no training images of class {class_id!r}{nearest(class_id, there)}")
+        found[class_id] = name
+    return tuple(found)
+
+
+def prepare_first(experiment: Experiment, data: str, exposure: str | None, run: str, *, nominal: Sequence[str],
+                  ) -> tuple[Prepared, tuple[str, ...]]:
+    """The data of all ``nominal`` classes, checked as those of a run are; and the ids of the classes."""
+    from ..data.manifest import load_manifest
+    from ..storage import open_store
+
+    store = open_store(data)
+    manifest = load_manifest(store)
+    if manifest.kind == "exposure":
+        raise BadInput(f"{store.url} is an exposure set: give it with --exposure, and a data set with --data")
+    classes = check_classes(nominal, manifest, store.url)
+    if not classes:
+        raise BadInput(f"{store.url} has no class with training images")
+    first = experiment.model_copy(update={"data": experiment.data.model_copy(update={"nominal": classes[0]})})
+    prepared = prepare(Job(experiment=first, data=data, exposure=exposure, run=run))
+    shards = [shard for split in ("train", "holdout") for class_id in classes
+              if (part := manifest.part(split, class_id)) is not None for shard in part.shards]
+    check_sizes(store, tuple(shards))
+    return prepared, classes
+
+
+def check_search(prepared: Prepared, classes: Sequence[str]) -> None:
+    """Raises BadInput where settings could not be compared, for want of a hold-out."""
+    manifest, exposure = prepared.data, prepared.exposure
+    for class_id in classes:
+        if manifest.part("holdout", class_id) is None:
+            raise BadInput(f"{prepared.data_store.url} has no hold-out images of class {class_id!r}, and settings are "
+                           f"compared on nothing else: shard more images")
+    if exposure is None or exposure.part("holdout", EXPOSURE) is None:
+        raise BadInput("the exposure set has no hold-out images, and settings are compared on nothing else: shard more "
+                       "images")

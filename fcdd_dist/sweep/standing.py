@@ -1,0 +1,77 @@
+"""How far a trial is, by what its run folder vouches for: a checkpoint's record, a result of this very experiment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import checkpoint
+from ..errors import Damaged, NotFound
+from ..run import RESULT, fingerprint
+from ..storage import Store
+from ..threads import ahead
+from .trials import Trial
+from .value import Sweep
+
+_AT_ONCE = 16  # folders that are looked at together, where a look is a request over a network
+_FIGURES = ("holdout_loss", "holdout_auroc")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """``epochs``: trained and committed. ``figures``: of the hold-out, by epoch and name. ``result``: ``result.json``,
+    once there is one.
+
+    ``reason``: why the trial failed when it was last tried; ``diverged``: since its loss was not finite, which another
+    try would not change.
+    """
+
+    epochs: int = 0
+    figures: Mapping[int, Mapping[str, float | None]] = field(default_factory=dict)
+    result: Mapping[str, Any] | None = None
+    reason: str | None = None
+    diverged: bool = False
+
+    def has(self, trial: Trial) -> bool:
+        """Whether nothing is left to do for ``trial``."""
+        if trial.tested:
+            return self.result is not None and self.result["epochs"] >= trial.experiment.epochs
+        return self.diverged or self.epochs >= trial.experiment.epochs
+
+
+def look(store: Store, sweep: Sweep, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Standing]]:
+    """The standing of each trial, by the folder of the sweep in ``store``."""
+    yield from zip(trials, ahead(lambda trial: standing(store, sweep, trial), trials, _AT_ONCE, "look"), strict=True)
+
+
+def standing(store: Store, sweep: Sweep, trial: Trial) -> Standing:
+    """What is damaged or of another experiment counts as not there: the trial itself will say so."""
+    run = store.at(trial.folder)
+    wanted = fingerprint(trial.experiment, sweep.data_id, sweep.exposure_id)
+    result = _result(run, wanted)
+    if result is not None and sweep.search is None:  # no figures of the hold-out are asked for
+        return Standing(epochs=result["epochs"], result=result)
+    for name in reversed(checkpoint.names(run)):
+        try:
+            record = checkpoint.read_record(run.at(f"{checkpoint.FOLDER}/{name}"))
+        except (Damaged, NotFound):
+            continue
+        if record.fingerprint == wanted:
+            return of_history(record.history, result)
+    return Standing(result=result)
+
+
+def of_history(history: Sequence[Mapping[str, Any]], result: Mapping[str, Any] | None = None) -> Standing:
+    """Of a run with these lines of metrics."""
+    figures = {line["epoch"]: {name: line.get(name) for name in _FIGURES} for line in history}
+    return Standing(epochs=len(history), figures=figures, result=result)
+
+
+def _result(run: Store, wanted: str) -> Mapping[str, Any] | None:
+    try:
+        result = json.loads(run.read(RESULT))
+        return result if result["fingerprint"] == wanted and isinstance(result["epochs"], int) else None
+    except (NotFound, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,152 @@
+"""The table of a sweep: what every trial has come to, as JSON for programs, CSV a cell and Markdown a class.
+
+It holds no times and no places, so that equal results are equal bytes, whoever was killed in between.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..published import MEAN, published
+from ..storage import Store
+from .plan import Plan
+from .standing import Standing
+from .trials import Trial
+from .value import Sweep
+
+TABLE, CSV, MARKDOWN = "table.json", "table.csv", "table.md"
+_NOTHING = Standing()
+
+
+def table(plan: Plan, standings: Mapping[str, Standing]) -> dict[str, Any]:
+    """See the README for its keys. ``standings``: by the names of trials; those not there have not begun."""
+    sweep = plan.sweep
+    cells = [_cell(sweep, trial, standings.get(trial.name, _NOTHING)) for trial in plan.cells(standings)]
+    cells = cells or [_unnamed(sweep, class_id, seed) for class_id in sweep.classes for seed in range(sweep.seeds)]
+    classes = [_class(sweep, class_id, [cell for cell in cells if cell["class"] == class_id])
+               for class_id in sweep.classes]
+    return {"schema_version": 1, "recipe": sweep.recipe, "protocol": sweep.protocol, "epochs": sweep.epochs,
+            "seeds": sweep.seeds, "complete": all(cell["state"] == "done" for cell in cells), "cells": cells,
+            "classes": classes, "mean": _mean(sweep, classes), "search": plan.search_table(standings)}
+
+
+def write_table(store: Store, found: Mapping[str, Any]) -> None:
+    """Over earlier ones, in the folder of a sweep; each file whole or not at all."""
+    store.write(TABLE, json.dumps(found, indent=1, allow_nan=False).encode())
+    store.write(CSV, _csv(found["cells"]))
+    store.write(MARKDOWN, markdown(found).encode())
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """A line a class, and the mean over them where all are there."""
+    head = ["class", "seeds", "AUROC", "average precision", "paper", "difference"]
+    rows = [[row["name"], f"{row['done']}/{found['seeds']}", _spread(row["auroc_mean"], row["auroc_std"]),
+             _number(row["average_precision_mean"]), _number(row["published"], ".2f"),
+             _number(row["difference"], "+.3f")] for row in found["classes"]]
+    if len(rows) > 1:
+        mean = found["mean"]
+        rows.append(["mean", "", _number(mean["auroc_mean"]), "", _number(mean["published"], ".2f"),
+                     _number(mean["difference"], "+.3f")])
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in lines) + "\n"
+
+
+def summary(found: Mapping[str, Any]) -> list[str]:
+    """The table in plain lines, and what is not in it, for a person at a terminal."""
+    head = ("class", "seeds", "AUROC", "paper", "difference")
+    rows = [(row["name"], f"{row['done']}/{found['seeds']}", _spread(row["auroc_mean"], row["auroc_std"]),
+             _number(row["published"], ".2f"), _number(row["difference"], "+.3f")) for row in found["classes"]]
+    if len(rows) > 1:
+        mean = found["mean"]
+        rows.append(("mean", "", _number(mean["auroc_mean"]), _number(mean["published"], ".2f"),
+                     _number(mean["difference"], "+.3f")))
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+             for row in (head, *rows)]
+    search = found["search"]
+    if search is not None and search["selected"] is not None:
+        best = search["settings"][search["selected"]]
+        chosen = ", ".join(f"{path}={json.dumps(value)}" for path, value in best["settings"].items())
+        lines.insert(0, f"selected setting {best['number']} of {len(search['settings'])} by "
+                        f"{search['select'].replace('_', ' ')} {best['figure']:.4g}, never by test: {chosen}")
+    failed = [(cell["trial"], cell["reason"]) for cell in found["cells"] if cell["state"] == "failed"]
+    failed += [(cell["trial"], cell["reason"]) for row in (search or {"settings": []})["settings"]
+               for cell in row["cells"] if cell["reason"] is not None]
+    lines += [f"failed {trial}: {reason}" for trial, reason in failed]
+    missing = sum(cell["state"] != "done" for cell in found["cells"])
+    if missing:
+        lines.append(f"{missing} of {len(found['cells'])} runs are missing; the same command tries them again")
+    return lines
+
+
+def _cell(sweep: Sweep, trial: Trial, standing: Standing) -> dict[str, Any]:
+    result = standing.result if standing.has(trial) else None
+    state = ("done" if result else "failed" if standing.reason else "unfinished" if standing.epochs else "waiting")
+    return {"class": trial.class_id, "name": sweep.names[trial.class_id], "seed": trial.seed, "trial": trial.folder,
+            "state": state, "reason": None if result else standing.reason,
+            "epochs": result["epochs"] if result else standing.epochs,
+            "auroc": result["auroc"] if result else None,
+            "average_precision": result["average_precision"] if result else None}
+
+
+def _unnamed(sweep: Sweep, class_id: str, seed: int) -> dict[str, Any]:
+    """A cell of which the search has not yet found the setting."""
+    return {"class": class_id, "name": sweep.names[class_id], "seed": seed, "trial": None, "state": "waiting",
+            "reason": None, "epochs": 0, "auroc": None, "average_precision": None}
+
+
+def _class(sweep: Sweep, class_id: str, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    areas, precisions = ([cell[key] for cell in cells if cell[key] is not None]
+                         for key in ("auroc", "average_precision"))
+    mean = statistics.fmean(areas) if areas else None
+    return {"class": class_id, "name": sweep.names[class_id], "done": sum(cell["state"] == "done" for cell in cells),
+            "auroc_mean": mean, "auroc_std": statistics.stdev(areas) if len(areas) > 1 else None,
+            "average_precision_mean": statistics.fmean(precisions) if precisions else None,
+            **_beside(sweep, class_id, mean)}
+
+
+def _mean(sweep: Sweep, classes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Over classes; beside the paper's only where the classes are all of the paper's."""
+    areas = [row["auroc_mean"] for row in classes]
+    mean = None if None in areas else statistics.fmean(areas)
+    known = all(row["published"] is not None for row in classes)
+    return {"auroc_mean": mean, **(_beside(sweep, MEAN, mean) if known and _all_classes(sweep) else
+                                   {"published": None, "difference": None})}
+
+
+def _all_classes(sweep: Sweep) -> bool:
+    from ..recipes import recipe
+
+    return set(sweep.classes) == set(recipe(sweep.recipe).classes)
+
+
+def _beside(sweep: Sweep, class_id: str, mean: float | None) -> dict[str, Any]:
+    row = published(sweep.recipe, class_id)
+    theirs = row.auc if row else None
+    return {"published": theirs, "difference": None if theirs is None or mean is None else mean - theirs}
+
+
+def _csv(cells: Sequence[Mapping[str, Any]]) -> bytes:
+    text = io.StringIO()
+    names = ["class", "name", "seed", "state", "epochs", "auroc", "average_precision", "trial", "reason"]
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(cells)
+    return text.getvalue().encode()
+
+
+def _spread(mean: float | None, std: float | None) -> str:
+    return _number(mean) + ("" if std is None else f" ± {std:.4f}")
+
+
+def _number(value: float | None, form: str = ".4f") -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

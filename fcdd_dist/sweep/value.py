@@ -1,0 +1,106 @@
+"""A sweep as a value: classes x seeds, of one setting or of the best one of a search. ``sweep.json`` holds it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from ..errors import BadInput, Conflict
+from ..experiment import Count, Experiment, Value, differences, explain
+from ..recipes import recipe
+from .space import Axis
+
+SWEEP, TRIALS = "sweep.json", "trials"
+Select = Literal["holdout_loss", "holdout_auroc"]
+
+
+class Search(Value):
+    """Which settings are tried, and how the best is found: on hold-outs alone, never on test."""
+
+    space: dict[str, Axis]
+    searcher: Literal["grid", "random", "optuna"]
+    samples: Count  # random draws, each with every point of the grid; 1 for a grid alone
+    seeds: Count = 1  # 0 to seeds - 1, of every class, over which settings are compared
+    seed: int = 0  # of the draws
+    scheduler: Literal["asha", "none"] = "asha"
+    reduction: int = 3  # of settings from rung to rung
+    select: Select = "holdout_loss"
+
+
+class Sweep(Value):
+    """Everything that the table of a sweep depends on but for the bytes of its data, which ``data_id`` stands for."""
+
+    schema_version: Literal[1] = 1
+    experiment: Experiment  # of the first class and seed 0, trained on `train`, before any search
+    settings: tuple[str, ...]  # PATH=VALUE, by which it differs from its recipe's
+    classes: tuple[str, ...]
+    names: dict[str, str]  # of the classes, for people
+    seeds: Count  # 0 to seeds - 1
+    protocol: Literal["holdout", "paper"]  # of the runs that are tested; a search always keeps its hold-out
+    search: Search | None = None
+    data: str
+    exposure: str | None
+    data_id: str
+    exposure_id: str | None
+
+    @property
+    def recipe(self) -> str:
+        return self.experiment.data.recipe
+
+    @property
+    def epochs(self) -> int:
+        return self.experiment.epochs
+
+    def experiment_of(self, class_id: str, seed: int, setting: Mapping[str, Any], *, tested: bool) -> Experiment:
+        """Of one trial; ``setting``: values by path. ``tested``: trained as the protocol has it, not for a search."""
+        train_on = "train+holdout" if tested and self.protocol == "paper" else "train"
+        mine = self.experiment
+        base = recipe(self.recipe).experiment(class_id, seed).override(self.settings)
+        base = base.model_copy(update={
+            "epochs": mine.epochs, "precision": mine.precision,
+            "data": base.data.model_copy(update={"form": mine.data.form, "train_on": train_on})})
+        return base.override(f"{path}={json.dumps(value)}" for path, value in setting.items())
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=1)
+
+    @classmethod
+    def from_json(cls, text: bytes | str, where: str) -> Sweep:
+        """Raises BadInput that names ``where``, the path and what is wrong with it."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise BadInput(f"{where} is damaged ({explain(error, cls)}): give another --name") from None
+
+    def going_on_from(self, there: Sweep, where: str) -> None:
+        """Raises Conflict, with the differences, where ``there``, which stands at ``where``, can't become this one.
+
+        Without a search a sweep may grow: by classes, seeds and epochs. What a search has found holds for what it was
+        made of.
+        """
+        changed = differences(self.experiment, there.experiment)
+        changed += [f"{name}: {before} -> {now}" for name, before, now in (
+            ("protocol", there.protocol, self.protocol), ("data set", there.data_id, self.data_id),
+            ("exposure set", there.exposure_id, self.exposure_id)) if before != now]
+        changed += _differences(there.search, self.search)
+        if lost := [class_id for class_id in there.classes if class_id not in self.classes]:
+            changed.append(f"classes: without {', '.join(lost)}")
+        if self.search is not None and (new := [one for one in self.classes if one not in there.classes]):
+            changed.append(f"classes: {', '.join(new)} not there before the search")
+        for name, before, now in (("seeds", there.seeds, self.seeds), ("epochs", there.epochs, self.epochs)):
+            if now < before or (now > before and self.search is not None and name == "epochs"):
+                changed.append(f"{name}: {before} -> {now}")
+        if changed:
+            raise Conflict(f"{where} is a sweep of other settings ({'; '.join(changed)}): give another --name")
+
+
+def _differences(there: Search | None, mine: Search | None) -> list[str]:
+    if there is None or mine is None:
+        return [] if there == mine else [f"search: {'none' if there is None else 'there'} -> "
+                                         f"{'none' if mine is None else 'there'}"]
+    before, now = (search.model_dump(mode="json") for search in (there, mine))
+    return [f"search {name}: {json.dumps(before[name])} -> {json.dumps(now[name])}"
+            for name in now if before[name] != now[name]]
