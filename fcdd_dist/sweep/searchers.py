@@ -176,8 +176,3 @@ def choose(name: str | None, space: Space, samples: int | None) -> tuple[str, in
     if samples is None or samples < 1:
         raise BadInput(f"--searcher {name} needs --samples N, a number from 1: how many settings are tried")
     return name, samples
-
-
-def searcher(name: str, space: Space, samples: int, seed: int) -> Searcher:
-    """Of a name in ``SEARCHERS``. Raises BadInput where a package is missing."""
-    return SEARCHERS[name](space, samples, seed)

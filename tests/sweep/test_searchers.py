@@ -9,7 +9,7 @@ import pytest
 from fcdd_dist.errors import BadInput
 from fcdd_dist.recipes import recipe
 from fcdd_dist.sweep.halving import Figure
-from fcdd_dist.sweep.searchers import GENERATION, SEARCHERS, choose, searcher
+from fcdd_dist.sweep.searchers import GENERATION, SEARCHERS, choose
 from fcdd_dist.sweep.space import Axis, check_space, draw
 from fcdd_dist.sweep.spaces import read_space
 
@@ -18,6 +18,10 @@ MIXED = RATES | {path: Axis.model_validate(tree) for path, tree in {
     "network.bias": {"grid": [True, False]}, "batch_size": {"uniform": [16, 64]},
     "augmentation.noise": {"choice": [None, {"std": 0.01}]}}.items()}
 GRIDS = read_space("batch-norm")
+
+
+def searcher(name, space, samples, seed):
+    return SEARCHERS[name](space, samples, seed)
 
 
 def figure(settings):
@@ -72,9 +76,9 @@ def test_a_search_that_was_killed_anywhere_goes_on_with_the_same_suggestions():
 
 
 def test_another_process_is_given_the_same_suggestions_without_any_noise():
-    code = ("from fcdd_dist.sweep.searchers import Figure, searcher; from fcdd_dist.sweep.spaces import read_space; "
+    code = ("from fcdd_dist.sweep.searchers import SEARCHERS, Figure; from fcdd_dist.sweep.spaces import read_space; "
             "figures = {number: Figure(number / 7, 9, 'done') for number in range(8)}; "
-            "print(searcher('optuna', read_space('optimizer'), 12, 0).settings(figures))")
+            "print(SEARCHERS['optuna'](read_space('optimizer'), 12, 0).settings(figures))")
     found = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     figures = {number: Figure(number / 7, 9, "done") for number in range(8)}
     assert found.stdout.strip() == str(searcher("optuna", read_space("optimizer"), 12, 0).settings(figures))
