@@ -21,7 +21,7 @@ examples:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("url", metavar="URL", help="where to look: a bucket, a folder, a run, a data set")
+    parser.add_argument("url", metavar="URL", help="where to look: a bucket, a folder, a run, a sweep, a data set")
     parser.add_argument("--yes", action="store_true", help="remove what is named; without it nothing is removed")
     parser.add_argument("--older-than", metavar="HOURS", type=hours, default=24.0,
                         help="what has been left alone for so long (default: 24)")

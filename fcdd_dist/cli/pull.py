@@ -18,6 +18,8 @@ examples:
   fcdd-dist pull s3://bucket/runs/screws/best detector
   fcdd-dist pull s3://bucket/runs/screws screws --checkpoints best
   fcdd-dist pull s3://bucket/data/fmnist data/fmnist
+  fcdd-dist pull s3://bucket/fmnist-all fmnist-all --checkpoints last
+  fcdd-dist pull s3://bucket/fmnist-all/trials/trouser-s0 trouser
 """
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .. import checkpoint
@@ -15,6 +15,8 @@ from ..data.manifest import EXPOSURE, Manifest, load_manifest
 from ..errors import BadInput, Damaged, NotFound
 from ..run.job import RESULT
 from ..storage import Store
+from ..sweep.table import TABLE
+from ..sweep.value import TRIALS
 from ..threads import ahead
 from ..words import duration
 from .survey import Place, Survey
@@ -46,17 +48,24 @@ class Facts:
     exposure: int | None = None  # images of the exposure set within
     tasks: int | None = None  # of an unfinished sharding
     tasks_done: int | None = None
-    runs: list[Facts] = field(default_factory=list)  # of a sweep
+    seeds: int | None = None  # of a sweep
+    cells: int | None = None  # classes x seeds
+    cells_done: int | None = None
 
 
-def facts_of(store: Store, found: Survey) -> list[Facts]:
-    """Of all places but exposure sets within data sets and checkpoints within runs; the records read in parallel."""
-    places = [place for place in found.all() if not _within(place)]
-    by_prefix = {one.place.prefix: one for one in in_parallel(lambda place: facts(store, place), places)}
-    for one in by_prefix.values():
-        if one.place.kind == "sweep":
-            one.runs = [by_prefix[place.prefix] for place in one.place.walk() if place.kind == "run"]
-    return list(by_prefix.values())
+def facts_of(store: Store, found: Survey, *, trials: bool) -> list[Facts]:
+    """Of all places but exposure sets within data sets and checkpoints within runs; the records read in parallel.
+
+    ``trials``: also of the runs of sweeps, of which else the sweeps tell, unless their own records are damaged.
+    """
+    def read(places: Iterable[Place]) -> dict[Place, Facts]:
+        chosen = [place for place in places if not _within(place)]
+        return dict(zip(chosen, in_parallel(lambda place: facts(store, place), chosen), strict=True))
+
+    sweeps = read(place for place in found.all() if place.kind == "sweep")
+    told = {place for place, one in sweeps.items() if not (trials or one.damaged)}
+    others = read(place for place in found.all() if place.kind != "sweep" and not _is_trial(place, told))
+    return [known for place in found.all() if (known := sweeps.get(place) or others.get(place))]
 
 
 def facts(store: Store, place: Place) -> Facts:
@@ -126,7 +135,23 @@ def _run(store: Store, place: Place, out: Facts) -> None:
 
 
 def _sweep(store: Store, place: Place, out: Facts) -> None:
-    read_json(store, place.record)
+    tree = read_json(store, place.record)
+    experiment = _typed(tree, "experiment", dict) or {}
+    classes, out.seeds = _typed(tree, "classes", list), _typed(tree, "seeds", int)
+    out.recipe = _typed(_typed(experiment, "data", dict) or {}, "recipe", str)
+    out.epochs = _typed(experiment, "epochs", int)
+    if classes is None or out.seeds is None:
+        raise Damaged(f"{store.url}/{place.record} is damaged: it tells no classes or no seeds")
+    out.classes, out.cells = len(classes), len(classes) * out.seeds
+    if TABLE not in place.own:
+        out.cells_done = 0
+        return
+    try:
+        table = read_json(store, TABLE)
+        out.cells_done = sum(cell["state"] == "done" for cell in table["cells"])
+        out.auroc = _typed(table["mean"], "auroc_mean", float)
+    except (Damaged, KeyError, TypeError, AttributeError):
+        out.missing = f"{TABLE} is damaged: the same sweep, given again, writes it"
 
 
 def _data_set(store: Store, place: Place, out: Facts) -> None:
@@ -156,6 +181,14 @@ def _checkpoint(store: Store, place: Place, out: Facts) -> None:
 
 
 _READERS = {"run": _run, "sweep": _sweep, "data set": _data_set, "checkpoint": _checkpoint}
+
+
+def _is_trial(place: Place, sweeps: Container[Place]) -> bool:
+    """Whether it is in the folder that one of the ``sweeps`` has for its trials."""
+    outer = place.outer
+    while outer is not None and outer not in sweeps:
+        outer = outer.outer
+    return outer is not None and place.prefix.startswith(f"{outer.prefix}{TRIALS}/")
 
 
 def _within(place: Place) -> bool:

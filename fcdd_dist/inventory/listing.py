@@ -17,29 +17,39 @@ _WIDTH = 100  # that lines keep to; a name that is too long for it stands out of
 
 @dataclass
 class Found:
-    """What there is under ``url``; where that is a run (``run``), ``places`` are its checkpoints."""
+    """What there is under ``url``; where that is a run (``run``), ``places`` are its checkpoints, and where it is a
+    sweep (``sweep``), its trials."""
 
     url: str
     places: list[Facts]
     run: Facts | None = None
+    sweep: Facts | None = None
     last: str | None = None  # names of checkpoints
     best: str | None = None
 
     def as_json(self) -> dict:
         found = {"url": self.url, "places": [_json(one) for one in self.places]}
+        if self.sweep:
+            return found | {"sweep": _json(self.sweep)}
         return found | ({"run": _json(self.run), "last": self.last, "best": self.best} if self.run else {})
 
 
-def look(url: str) -> Found:
-    """Lists ``url`` once and reads the small records. Raises NotFound where there is nothing of ours."""
+def look(url: str, *, trials: bool = False) -> Found:
+    """Lists ``url`` once and reads the small records. Raises NotFound where there is nothing of ours.
+
+    ``trials``: also those of sweeps, where ``url`` is not the sweep itself.
+    """
     store = open_store(url)
     found = survey(store.list())
     begun = [_begun(sharding) for sharding in find_shardings(store, found) if not sharding.finished]
     if not (begun or any(True for _ in found.all())):
         raise NotFound(f"{store.url} holds no run, sweep, checkpoint or data set: "
                        + ("there are only other files" if found.others or found.hidden else "there is nothing there"))
-    if found.root is None or found.root.kind != "run":
-        return Found(store.url, facts_of(store, found) + begun)
+    if found.root is None or found.root.kind not in ("run", "sweep"):
+        return Found(store.url, facts_of(store, found, trials=trials) + begun)
+    if found.root.kind == "sweep":
+        own, *places = facts_of(store, found, trials=True)
+        return Found(store.url, places + begun, sweep=own)
     run = found.root
     checkpoints = in_parallel(lambda place: facts(store, place), run.checkpoints)
     whole = [one for one in checkpoints if not one.missing and not one.damaged]
@@ -52,7 +62,7 @@ def lines(found: Found) -> list[str]:
     """For a person, in groups."""
     if found.run is not None:
         return _of_run(found)
-    out: list[str] = []
+    out = [] if found.sweep is None else _of_sweep(found.url, found.sweep)
     for kind, title, columns in _GROUPS:
         group = [one for one in found.places if one.place.kind == kind]
         if group:
@@ -62,6 +72,13 @@ def lines(found: Found) -> list[str]:
             if kind == "unfinished sharding":
                 out.append(f"  ! {GOES_ON}")
     return out
+
+
+def _of_sweep(url: str, sweep: Facts) -> list[str]:
+    told = [shown(sweep.recipe or ""), f"{_counted(sweep.classes, 'class', 'classes')} with "
+            f"{_counted(sweep.seeds, 'seed', 'seeds')}, {_done(sweep)} done" if sweep.cells else "",
+            f"mean AUROC {_auroc(sweep)}" if sweep.auroc is not None else "", amount(sweep.bytes), day(sweep.modified)]
+    return [shown(f"sweep {url}"), "  " + ", ".join(part for part in told if part), *_notes([sweep])]
 
 
 def _begun(sharding: Sharding) -> Facts:
@@ -97,7 +114,8 @@ def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
     """Aligned: numbers to the right, as their titles tell."""
     widths = [max(_width(cell) for cell in column) for column in zip(titles, *rows, strict=True)]
     widths[0] = max(len(titles[0]), min(widths[0], _WIDTH - sum(width + 2 for width in widths[1:]) - 2))
-    rights = {"epoch", "AUROC", "size", "images", "exposure", "classes", "runs", "best AUROC", "hold-out loss"}
+    rights = {"epoch", "AUROC", "size", "images", "exposure", "classes", "seeds", "done", "mean AUROC",
+              "hold-out loss"}
 
     def line(cells: list[str]) -> str:
         gaps = [" " * (width - _width(cell)) for cell, width in zip(cells, widths, strict=True)]
@@ -149,9 +167,12 @@ def _loss(one: Facts) -> str:
     return "" if one.holdout_loss is None else f"{one.holdout_loss:.4g}"
 
 
-def _best(one: Facts) -> str:
-    known = [run.auroc for run in one.runs if run.auroc is not None]
-    return f"{max(known):.4f}" if known else ""
+def _done(one: Facts) -> str:
+    return "" if one.cells is None else f"{'?' if one.cells_done is None else one.cells_done}/{one.cells}"
+
+
+def _counted(count: int | None, one: str, more: str) -> str:
+    return f"{count:,} {one if count == 1 else more}"
 
 
 def _number(value: int | None) -> str:
@@ -161,8 +182,10 @@ def _number(value: int | None) -> str:
 _SIZE = ("size", lambda one: amount(one.bytes))
 _DATE = ("date", lambda one: day(one.modified))
 _GROUPS: list[tuple[Kind, str, list]] = [
-    ("sweep", "sweeps", [("name", _name), ("runs", lambda one: "damaged" if one.damaged else _number(len(one.runs))),
-                         ("best AUROC", _best), _SIZE, _DATE]),
+    ("sweep", "sweeps", [
+        ("name", _name), ("recipe", lambda one: "damaged" if one.damaged else _short(one.recipe or "")),
+        ("classes", lambda one: _number(one.classes)), ("seeds", lambda one: _number(one.seeds)), ("done", _done),
+        ("mean AUROC", _auroc), _SIZE, _DATE]),
     ("run", "runs", [("name", _name), ("class", _class), ("epoch", _epochs), ("AUROC", _auroc), _SIZE, _DATE]),
     ("checkpoint", "checkpoints", [("name", _name), ("class", lambda one: "incomplete" if one.missing else _class(one)),
                                    ("epoch", _epochs), ("hold-out loss", _loss), _SIZE, _DATE]),
@@ -178,7 +201,7 @@ _GROUPS: list[tuple[Kind, str, list]] = [
 
 def _json(one: Facts) -> dict:
     values = {name: getattr(one, name) for name in ("class_name", "recipe", "epoch", "step", "epochs", "auroc",
-                                                    "holdout_loss", "classes", "images", "exposure", "tasks",
-                                                    "tasks_done")}
+                                                    "holdout_loss", "classes", "seeds", "cells", "cells_done",
+                                                    "images", "exposure", "tasks", "tasks_done")}
     return {"name": one.place.name, "kind": one.place.kind, **{k: v for k, v in values.items() if v is not None},
             "bytes": one.bytes, "modified": one.modified, "damaged": one.damaged, "incomplete": one.missing}

@@ -17,8 +17,8 @@ from ..run.job import EXPERIMENT, STOP
 from ..storage import Entry, Store
 from ..storage.lease import CLAIMS, LEASE
 from ..storage.stores import check_key
+from ..sweep.value import SWEEP, TRIALS
 
-SWEEP = "sweep.json"
 Kind = Literal["sweep", "run", "data set", "checkpoint", "unfinished sharding"]  # the last is found by its plan alone
 KINDS: dict[str, Kind] = {SWEEP: "sweep", EXPERIMENT: "run", MANIFEST: "data set", RECORD: "checkpoint"}
 RECORDS = {kind: name for name, kind in KINDS.items()}
@@ -138,6 +138,8 @@ def is_live(kind: Kind, key: str) -> bool:
     """Whether a key of a place is of a driver or writer at work, and no part of what was computed."""
     if kind == "checkpoint":
         return False
+    if kind == "sweep" and key.startswith(f"{TRIALS}/"):  # of a trial that is no run yet
+        key = key.split("/", 2)[-1]
     return key.startswith(CLAIMS) or key == LEASE or (kind != "data set" and (key == STOP or key.startswith(BOARD)))
 
 

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from fcdd_dist.checkpoint import DETECTOR, OPTIMIZER, Record, read_record, write
 from fcdd_dist.errors import Fault, NotFound
+from fcdd_dist.recipes import recipe
 from fcdd_dist.storage import Entry, FolderStore, MemoryStore, Store
+from fcdd_dist.sweep.plan import Plan
+from fcdd_dist.sweep.standing import Standing
+from fcdd_dist.sweep.table import table, write_table
+from fcdd_dist.sweep.trials import tested
+from fcdd_dist.sweep.value import SWEEP, Sweep
 
 GOLDEN = FolderStore(Path(__file__).parents[1] / "checkpoints" / "schema-1")
 
@@ -35,6 +41,24 @@ def a_run(run: Store, epochs: tuple[int, ...] = (1, 2), *, losses: tuple[float, 
         run.write("scores.csv", b"path,class,label,score,flagged\n")
         _json(run, "result.json", {"auroc": auroc, "epochs": max(epochs, default=of), "fingerprint": fingerprint})
     return run
+
+
+def a_sweep(store: Store, seeds: int = 2, *, done: int = 4) -> Store:
+    """Of two classes of the digits; the first ``done`` trials have runs, with an AUROC of 0.5, 0.625, ..."""
+    sweep = Sweep(experiment=recipe("digits").experiment("0", 0), settings=(), classes=("0", "1"), seeds=seeds,
+                  names={"0": "digit 0", "1": "digit 1"}, protocol="holdout", data="/data", exposure=None,
+                  data_id="d" * 16, exposure_id=None)
+    store.write(SWEEP, sweep.to_json().encode())
+    standings = {}
+    for number, trial in enumerate(list(tested(sweep, {}))[:done]):
+        auroc = 0.5 + number / 8
+        a_run(store.at(trial.folder), fingerprint=f"{number:016x}", auroc=auroc)
+        standings[trial.name] = Standing(epochs=sweep.epochs, result={
+            "epochs": sweep.epochs, "auroc": auroc, "average_precision": auroc})
+    write_table(store, table(Plan(sweep), standings))
+    store.write("report.html", b"<!doctype html>")
+    lease(store, owner=None)
+    return store
 
 
 def a_checkpoint(run: Store, epoch: int, loss: float | None = None, **values: object) -> str:

@@ -10,7 +10,7 @@ import pytest
 from fcdd_dist.errors import NotFound
 from fcdd_dist.inventory.listing import lines, look
 from fcdd_dist.storage import Entry, FolderStore, MemoryStore
-from tests.inventory.places import a_checkpoint, a_run, copy
+from tests.inventory.places import a_checkpoint, a_run, a_sweep, copy
 
 
 def rows(found):
@@ -21,27 +21,69 @@ def rows(found):
 def test_runs_sweeps_checkpoints_and_data_sets(harmful, tiny_data):
     a_run(harmful.at("runs/one"), auroc=0.875)
     a_run(harmful.at("runs/two"), epochs=(1,), of=400, done=False)
-    for trial in "ab":
-        a_run(harmful.at(f"lr/trials/{trial}"), auroc={"a": 0.5, "b": 0.75}[trial])
-    harmful.write("lr/sweep.json", b"{}")
+    a_sweep(harmful.at("all"), done=3)
     copy(tiny_data, harmful.at("data"))
     copy(harmful.at("runs/one/checkpoints/epoch-000001"), harmful.at("kept"))
     table = rows(look("bad:"))
     assert ["sweeps (1)"] in table
-    assert ["runs (4)"] in table
+    assert ["runs (2)"] in table
     assert ["checkpoints (1)"] in table
     assert ["data sets (1)"] in table
     sizes = {row[0]: row[1:-2] for row in table if len(row) > 4}
-    assert sizes["lr"] == ["2", "0.7500"]
+    assert sizes["all"] == ["digits", "2", "2", "3/4", f"{(0.5625 + 0.75) / 2:.4f}"]
     assert sizes["runs/one"] == ["digit 0", "2/2", "0.8750"]
     assert sizes["runs/two"] == ["digit 0", "1/400"]
-    assert sizes["lr/trials/b"] == ["digit 0", "2/2", "0.7500"]
     assert sizes["kept"] == ["digit 0", "1/2", "1"]
     manifest_images = sizes["data"][2:]
     assert sizes["data"][:2] == ["digits", "3"]
     assert [int(cell.replace(",", "")) for cell in manifest_images] == [537, 40]
     assert all(len(line) <= 100 for line in lines(look("bad:")))
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", table[-1][-1])
+
+
+def test_a_sweep_is_one_line_of_two_small_records_and_its_trials_are_listed_when_asked_for(harmful):
+    a_sweep(harmful.at("all"), done=1)
+    a_run(harmful.at("all/trials/0-s1"), epochs=(1,), done=False)
+    harmful.asked.clear()
+    found = look("bad:")
+    assert sorted(harmful.asked) == ["all/sweep.json", "all/table.json"]
+    (tree,) = found.as_json()["places"]
+    assert {name: tree.get(name) for name in ("recipe", "classes", "seeds", "cells", "cells_done", "auroc")} == {
+        "recipe": "digits", "classes": 2, "seeds": 2, "cells": 4, "cells_done": 1, "auroc": None}
+    trials = look("bad:", trials=True)
+    assert [one.place.name for one in trials.places] == ["all", "all/trials/0-s0", "all/trials/0-s1"]
+    assert ["all/trials/0-s1", "digit 0", "1/2"] in [row[:3] for row in rows(trials)]
+
+
+def test_a_sweep_shows_its_trials(harmful):
+    a_sweep(harmful.at("all"))
+    found = look("bad:all")
+    assert lines(found)[0] == "sweep bad:/all"
+    assert re.match(r"  digits, 2 classes with 2 seeds, 4/4 done, mean AUROC 0\.6875, \d+ kB, \d{4}-", lines(found)[1])
+    assert lines(found)[2:4] == ["", "runs (4)"]
+    assert [row[0] for row in rows(found)[5:]] == [f"trials/{name}" for name in ("0-s0", "0-s1", "1-s0", "1-s1")]
+    tree = found.as_json()
+    assert (tree["sweep"]["cells_done"], len(tree["places"])) == (4, 4)
+    assert [row[0] for row in rows(look("bad:all/trials"))[2:]] == ["0-s0", "0-s1", "1-s0", "1-s1"]
+
+
+def test_a_sweep_without_a_table_that_can_be_read(harmful):
+    sweep = a_sweep(harmful.at("all"))
+    sweep.write("table.json", b'{"cells": [')
+    assert rows(look("bad:"))[2][:5] == ["all", "digits", "2", "2", "?/4"]
+    assert "  ! all: table.json is damaged: the same sweep, given again, writes it" in lines(look("bad:"))
+    sweep.delete("table.json")
+    assert rows(look("bad:"))[2][:5] == ["all", "digits", "2", "2", "0/4"]
+
+
+@pytest.mark.parametrize("data", [b"", b'{"schema_version": 1, "expe', b'{"of": "another tool"}', b'{"classes": 3}'])
+def test_a_sweep_whose_record_is_damaged_is_said_in_one_line_and_hides_no_run(harmful, data):
+    sweep = a_sweep(harmful.at("all"), done=2)
+    sweep.write("sweep.json", data)
+    for url, name, count in (("bad:", "all", 2), ("bad:all", ".", 2)):
+        text = lines(look(url))
+        assert len([line for line in text if line.startswith(f"  ! {name}: sweep.json is damaged: ")]) == 1
+        assert f"runs ({count})" in text
 
 
 def test_columns_are_aligned(harmful):
