@@ -10,7 +10,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -65,11 +65,15 @@ def standing_sweep(store: Store) -> Sweep | None:
         return None
 
 
-def survey(order: Order, say: Say) -> tuple[Plan, dict[str, Standing]]:
-    """What is to be done, and how far it is, by the run folders. Raises BadInput and Conflict; changes nothing."""
+def survey(order: Order, say: Say, finished: Mapping[str, Standing] | None = None,
+           ) -> tuple[Plan, dict[str, Standing]]:
+    """What is to be done, and how far it is, by the run folders, but for those that are known to be ``finished``.
+
+    Raises BadInput and Conflict; changes nothing.
+    """
     store = open_store(order.run)
     there, plan = standing_sweep(store), Plan(order.sweep)
-    standings: dict[str, Standing] = {}
+    standings = dict(finished or {})
     if there is None:
         if any(True for entry in store.list() if not entry.key.startswith(_NO_SWEEP_YET)):
             raise Conflict(f"{store.url} holds other files and no sweep: give another --name or --storage")
@@ -107,7 +111,9 @@ def sweep(order: Order, placement: TrialPlacement, address: str | None, say: Say
     refuse_early(placement, address)
     probe(store)
     with Signals() as signals, Lease.acquire(store, say=say) as lease:
-        plan, standings = survey(order, lambda line: None)  # once more: whoever was waited for may have gone on
+        # Once more: whoever was waited for may have gone on.
+        tested = {name: standing for name, standing in standings.items() if standing.result is not None}
+        plan, standings = survey(order, lambda line: None, tested)
         store.write(SWEEP, order.sweep.to_json().encode())
         desk = Desk(plan, standings)
         write_table(store, table(plan, standings))

@@ -83,7 +83,7 @@ def fit(experiment: Experiment, world: World, stream: Stream, state: State, watc
     ``state`` is changed in place. Raises NonFiniteLoss that names the epoch, at its end.
     """
     device = next(state.network.parameters()).device
-    step = _Step(experiment, world, state, device)
+    step = Step(experiment, world, state, device)
     state.sums = state.sums.to(device)
     state.network.train()
     look_every = 1 if device.type == "cpu" else _LOOK_EVERY
@@ -114,7 +114,7 @@ def fit(experiment: Experiment, world: World, stream: Stream, state: State, watc
     return True
 
 
-class _Step:
+class Step:
     """One step of the optimizer on the global batch."""
 
     def __init__(self, experiment: Experiment, world: World, state: State, device: torch.device) -> None:
