@@ -35,7 +35,7 @@ def run(command, workspace):
 
 
 def test_every_block_is_run_by_somebody():
-    known = {("sh", "setup"), ("sh", ""), ("sh", "data"), ("sh", "bucket"), ("sh", "imagenet"), ("sh", "cluster"),
+    known = {("sh", "setup"), ("sh", ""), ("sh", "data"), ("sh", "bucket"), ("sh", "imagenet"), ("sh", "sweep"), ("sh", "cluster"),
              ("sh", "long"), ("python", "")}
     assert {(language, kind) for language, kind, *_ in BLOCKS if language} <= known
     assert len(blocks("sh", "setup")[0].splitlines()) == 2
@@ -63,6 +63,18 @@ def test_the_tour(workspace):
     assert "run" in done.stderr
     assert "is finished: 20 epochs" in done.stderr
     assert len((workspace / "explained/scores.csv").read_text().splitlines()) == 11
+
+
+@pytest.mark.ray
+def test_sweeps(workspace):
+    (text,) = blocks("sh", "sweep")
+    run(text, workspace)
+    for name, runs in (("three-digits", 6), ("searched", 4)):
+        table = json.loads((workspace / f"runs/{name}/table.json").read_text())
+        assert table["complete"]
+        assert len(table["cells"]) == runs
+    assert "AUROC" in (workspace / "runs/three-digits/report.html").read_text()
+    assert table["search"]["selected"] is not None
 
 
 @pytest.mark.ray

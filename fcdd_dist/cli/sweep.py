@@ -11,6 +11,7 @@ always trains on the rest; what it selects is then trained for all classes and s
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import BadInput
@@ -21,6 +22,7 @@ from .train import add_what, auto_precision, check_name, settings_of
 if TYPE_CHECKING:
     from ..cluster.slots import TrialPlacement
     from ..cluster.sweep import Order
+    from ..experiment import Experiment
     from ..sweep.value import Search, Sweep
 
 EXAMPLES = """\
@@ -33,8 +35,9 @@ examples:
 
 a search space is a file such as
   {"optimizer.lr": {"loguniform": [1e-4, 0.1]}, "network.batch_norm": {"grid": ["world", "rank"]}}
-with grid, choice, uniform and loguniform over any field that --set takes, or one of the names in the list below
+with grid, choice, uniform and loguniform over any field that --set takes
 """
+_SPACES = ("optimizer", "learning-rate", "batch-norm", "augmentation", "exposure")  # those of sweep.spaces
 _SELECT = ("holdout_loss", "holdout_auroc")
 
 
@@ -59,7 +62,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_what(what)
 
     search = parser.add_argument_group("a search")
-    search.add_argument("--search", metavar="NAME|FILE", help="a search space: one by name, or a .json or .toml file")
+    search.add_argument("--search", metavar="NAME|FILE",
+                        help=f"a search space: {', '.join(_SPACES)}, or a .json or .toml file")
     search.add_argument("--samples", metavar="N", type=whole(1), help="random settings that are tried")
     search.add_argument("--searcher", metavar="grid|random|optuna",
                         help="default: grid for a space of grids, else random")
@@ -117,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
     return 0 if found["complete"] else 1
 
 
-def order(options: argparse.Namespace, placement: TrialPlacement, say) -> Order:
+def order(options: argparse.Namespace, placement: TrialPlacement, say: Callable[[str], None]) -> Order:
     """The sweep that the options mean, and how it is to run. Raises BadInput."""
     from ..cluster.sweep import Order
 
@@ -128,7 +132,7 @@ def order(options: argparse.Namespace, placement: TrialPlacement, say) -> Order:
                  **cache_of(options))
 
 
-def _sweep(options: argparse.Namespace, url: str, placement: TrialPlacement, say) -> Sweep:
+def _sweep(options: argparse.Namespace, url: str, placement: TrialPlacement, say: Callable[[str], None]) -> Sweep:
     from ..cluster.sweep import standing_sweep
     from ..recipes import recipe
     from ..sweep.checks import check_search, prepare_first
@@ -149,7 +153,7 @@ def _sweep(options: argparse.Namespace, url: str, placement: TrialPlacement, say
     World(0, placement.workers).lanes(base.lanes)
     data, exposure = place(options.data), options.exposure and place(options.exposure)
     prepared, classes = prepare_first(base, data, exposure, url, nominal=options.nominal)
-    search = _search(options, prepared.experiment)
+    search = _search(options, prepared.experiment, placement.workers)
     if search is not None:
         check_search(prepared, classes)
     return Sweep(experiment=prepared.experiment, settings=tuple(settings), classes=classes,
@@ -158,7 +162,7 @@ def _sweep(options: argparse.Namespace, url: str, placement: TrialPlacement, say
                  exposure_id=prepared.exposure.id if prepared.exposure else None)
 
 
-def _search(options: argparse.Namespace, experiment) -> Search | None:
+def _search(options: argparse.Namespace, experiment: Experiment, workers: int) -> Search | None:
     from ..sweep.searchers import choose
     from ..sweep.space import check_space
     from ..sweep.spaces import read_space
@@ -174,6 +178,9 @@ def _search(options: argparse.Namespace, experiment) -> Search | None:
         return None
     space = read_space(options.search)
     check_space(space, experiment)
+    if workers == 1 and "network.batch_norm" in space:
+        raise BadInput("search space: network.batch_norm: with one worker a trial world and rank are the same: leave it "
+                       "out, or give --workers-per-trial")
     searcher, samples = choose(options.searcher, space, options.samples)
     given = {name: value for name, value in given.items() if name in ("scheduler", "reduction", "select")}
     return Search(space=space, searcher=searcher, samples=samples, seeds=options.search_seeds or 1, **given)

@@ -30,10 +30,9 @@ SPACES: dict[str, NamedSpace] = {
         "optimizer.weight_decay": {"loguniform": [1e-7, 1e-3]}}),
     "learning-rate": NamedSpace("learning rates, about threefold apart", {
         "optimizer.lr": {"grid": [1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03]}}),
-    "batch-norm": NamedSpace("biases, affine batch norm, and the statistics of batch norm over all ranks or each", {
+    "batch-norm": NamedSpace("biases and affine batch norm, of which the paper's counts of weights have none", {
         "network.bias": {"grid": [True, False]},
-        "network.affine": {"grid": [True, False]},
-        "network.batch_norm": {"grid": ["world", "rank"]}}),
+        "network.affine": {"grid": [True, False]}}),
     "augmentation": NamedSpace("strength of colour jitter, flips, and noise, drawn", {
         "augmentation.jitter": {"choice": [[], [[0.01, 0.01, 0.01, 0.01]], [[0.04, 0.04, 0.04, 0.04]]]},
         "augmentation.flip": {"choice": [0.0, 0.5]},
