@@ -79,8 +79,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("where it runs (no part of the result)")
     where.add_argument("--cpus-per-trial", metavar="N", type=whole(1), default=1,
                        help="and threads; of each worker, where there are several (default: 1)")
-    where.add_argument("--gpus-per-trial", metavar="F", type=float, default=0.0,
-                       help="a fraction lets trials share a GPU: 0.1 is ten on each (default: 0)")
+    where.add_argument("--gpus-per-trial", metavar="F", type=float, default=None,
+                       help="of each worker; a fraction lets trials share a GPU: 0.1 is ten on each (default: 1 where "
+                       "this machine has GPUs, else 0)")
     where.add_argument("--workers-per-trial", metavar="N", type=whole(1), default=1,
                        help="Ray Train workers that share a training (default: 1)")
     where.add_argument("--at-once", metavar="N", type=whole(1),
@@ -96,6 +97,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from ..cluster.placement import local_gpus
     from ..cluster.slots import TrialPlacement
     from ..cluster.sweep import sweep
     from ..cluster.trackers import open_trackers
@@ -103,8 +105,9 @@ def run(options: argparse.Namespace) -> int:
     from ..training.progress import Console
 
     console = Console()
-    placement = TrialPlacement(options.workers_per_trial, options.cpus_per_trial, options.gpus_per_trial,
-                               options.at_once, options.max_failures)
+    gpus = float(local_gpus() > 0) if options.gpus_per_trial is None else options.gpus_per_trial
+    placement = TrialPlacement(options.workers_per_trial, options.cpus_per_trial, gpus, options.at_once,
+                               options.max_failures)
     wanted = order(options, placement, console)
     if options.dry_run:
         from ..cluster.dry_run import dry_run
@@ -179,8 +182,8 @@ def _search(options: argparse.Namespace, experiment: Experiment, workers: int) -
     space = read_space(options.search)
     check_space(space, experiment)
     if workers == 1 and "network.batch_norm" in space:
-        raise BadInput("search space: network.batch_norm: with one worker a trial world and rank are the same: leave it "
-                       "out, or give --workers-per-trial")
+        raise BadInput("search space: network.batch_norm: with one worker a trial, world and rank are the same: leave "
+                       "it out, or give --workers-per-trial")
     searcher, samples = choose(options.searcher, space, options.samples)
     given = {name: value for name, value in given.items() if name in ("scheduler", "reduction", "select")}
     return Search(space=space, searcher=searcher, samples=samples, seeds=options.search_seeds or 1, **given)
