@@ -30,7 +30,7 @@ from .unfinished import GOES_ON
 
 _SHOWN = 30  # lines of a group
 _LEASE_S = 900.0  # a lease that was renewed since is held, however young the limit
-_ABOVE = 3  # places above the URL that may be a run or data set: it may be RUN/checkpoints/epoch-000001
+_ABOVE = 4  # places above the URL that may be in use: it may be SWEEP/trials/RUN/checkpoints/epoch-000001
 _CHANGED = "changed just now"
 Say = Callable[[str], None]
 

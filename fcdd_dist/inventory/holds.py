@@ -16,13 +16,15 @@ from ..errors import BadInput, NotFound
 from ..storage import Entry, FolderStore, Leftover, Store, exists
 from ..storage.lease import LEASE
 from ..storage.owner import Owner
+from ..sweep.value import TRIALS
 from .facts import UNREADABLE, in_parallel
 from .marker import MARKER
 from .orphan import Orphan
 from .standing import UNJUDGED, Above
 from .survey import BOARD, Survey
 
-_WITHIN = re.compile(rf"(?:{FOLDER}(?:/.*)?|{BOARD[:-1]}|(?:{EXPOSURE}/)?(?:train|holdout|test)(?:/.*)?|{EXPOSURE})")
+_WITHIN = re.compile(rf"(?:(?:{TRIALS}/[^/]+/)?(?:{FOLDER}(?:/.*)?|{BOARD[:-1]})|{TRIALS}(?:/[^/]+)?|"
+                     rf"(?:{EXPOSURE}/)?(?:train|holdout|test)(?:/.*)?|{EXPOSURE})")
 _PULLED = f"in use: a pull fills it, or goes on there ({MARKER})"
 
 
@@ -43,7 +45,7 @@ class _Spot:
             return None
         except BadInput:
             # Whoever may only see a part of a bucket is not kept from cleaning it; but what looks like the inside of
-            # a run or data set is in use until the lease shows that it is not.
+            # a run, sweep or data set is in use until the lease shows that it is not.
             if self.above and not _WITHIN.fullmatch(self.above.tail):
                 return None
             return b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,15 @@ from ..data.manifest import Manifest, load_manifest
 from ..errors import BadInput, Conflict, Damaged, FcddError, NotFound
 from ..run.job import RESULT
 from ..storage import FolderStore, MemoryStore, Store, absolute, open_store
+from ..sweep.table import CSV, MARKDOWN, TABLE
 from .facts import UNREADABLE, in_parallel, incomplete, missing_shards, read_json
 from .survey import Place, Survey, survey
 from .unfinished import GOES_ON, Sharding, find_shardings
 from .unit import File, Unit
 
 Which = Literal["all", "last", "best"]
+_TOLD = {"run": [RESULT], "sweep": [MARKDOWN, CSV, TABLE]}  # what tells of the rest, and comes after it
+_SWEEP_IS = ("experiment", "protocol", "search", "data_id", "exposure_id")  # classes and seeds may become more
 
 
 @dataclass
@@ -107,6 +111,10 @@ def identity(kind: str, record: bytes, *, fixed: bool = True) -> str | None:
     tree = json.loads(record)
     if kind == "data set":
         return f"data set {Manifest.model_validate_json(record).id}"
+    if kind == "sweep":
+        parts = {name: tree.get(name) for name in _SWEEP_IS}
+        parts["experiment"] = {**(parts["experiment"] or {}), "epochs": None}  # which may become more, too
+        return f"sweep {hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"
     told = tree.get("fingerprint") if isinstance(tree, dict) else None
     if kind == "checkpoint" and fixed:
         told = f"{told} {tree['cursor']['epoch']} {tree['cursor']['step']}"
@@ -153,13 +161,12 @@ def _unit(place: Place, source: Source, root: Path) -> Unit | FcddError | str:
     _refuse_other(place, folder, named, source)
     records = [(place.record, record)]
     unit = Unit(store.url, folder, records)
-    if place.kind == "run" and RESULT in place.own:
-        try:
-            result = store.read(RESULT)
-        except NotFound:
-            return "it changed while it was listed"
-        records.insert(0, (RESULT, result))
-        unit.confirm = lambda: _still(store, RESULT, result)
+    try:
+        records[:0] = [(name, store.read(name)) for name in _TOLD.get(place.kind, ()) if name in place.own]
+    except NotFound:
+        return "it changed while it was listed"
+    if place.kind == "run" and len(records) > 1:
+        unit.confirm = lambda: _still(store, *records[0])  # a table that tells less than is there by now is true
     for key, entry in place.own.items():
         if key not in dict(records) and (sums is None or key in sums):
             unit.files.append(File(entry, sums[key] if sums else None, folder / key, unit))

@@ -52,7 +52,7 @@ def a_sweep(store: Store, seeds: int = 2, *, done: int = 4) -> Store:
     standings = {}
     for number, trial in enumerate(list(tested(sweep, {}))[:done]):
         auroc = 0.5 + number / 8
-        a_run(store.at(trial.folder), fingerprint=f"{number:016x}", auroc=auroc)
+        a_run(store.at(trial.folder), fingerprint=f"{int(trial.class_id):08x}{trial.seed:08x}", auroc=auroc)
         standings[trial.name] = Standing(epochs=sweep.epochs, result={
             "epochs": sweep.epochs, "auroc": auroc, "average_precision": auroc})
     write_table(store, table(Plan(sweep), standings))

@@ -23,7 +23,7 @@ from fcdd_dist.inventory.pull import pull
 from fcdd_dist.storage import FolderStore
 from fcdd_dist.storage.lease import Lease
 from fcdd_dist.storage.owner import Owner
-from tests.inventory.places import a_checkpoint, a_run, copy, files, lease
+from tests.inventory.places import a_checkpoint, a_run, a_sweep, copy, files, lease
 
 HOUR = 3600.0
 OWNER = asdict(Owner("node-1", "b", 7, "1"))
@@ -104,6 +104,29 @@ def test_with_yes_these_go_and_nothing_else(store):
     assert set(before) - set(files(store.root)) == GONE & set(before)
     assert lines(result)[-1].startswith("removed 9 things, ")
     assert lines(clean(store.url))[-1].endswith("nothing to remove")
+
+
+@pytest.mark.parametrize("url", ["", "/all", "/all/trials", "/all/trials/0-s1", "/all/trials/0-s1/checkpoints",
+                                 "/all/trials/0-s1/checkpoints/epoch-000001"])
+def test_what_a_killed_trial_left_goes_when_no_driver_has_the_sweep(tmp_path, url):
+    store = FolderStore(tmp_path / "store")
+    sweep = a_sweep(store.at("all"), done=3)
+    trial = sweep.at("trials/0-s1")
+    trial.delete("checkpoints/epoch-000001/checkpoint.json")
+    (trial.root / "checkpoints/epoch-000001/.part-abcd_123").write_bytes(b"temporary")
+    aged(store)
+    before = files(store.root)
+    with Lease.acquire(sweep, say=print):
+        kept = clean(f"{store.url}{url}", remove=True).kept
+        assert kept
+        assert all("in use: held by process" in orphan.kept for orphan in kept)
+    assert {key for key in before if "lease" not in key} == {key for key in files(store.root) if "lease" not in key}
+    result = clean(f"{store.url}{url}", remove=True)
+    gone = set(before) - set(files(store.root))
+    assert result.kept == []
+    whole = not url.endswith("epoch-000001")  # by itself it is no checkpoint
+    assert gone == {f"all/trials/0-s1/checkpoints/epoch-000001/{name}" for name in (
+        ".part-abcd_123", *(["detector.safetensors", "optimizer.safetensors"] if whole else []))}
 
 
 @pytest.mark.parametrize("young", ["run", "data", "half", ""])

@@ -21,7 +21,7 @@ from fcdd_dist.inventory.listing import look
 from fcdd_dist.inventory.pull import pull
 from fcdd_dist.storage import open_store
 from fcdd_dist.storage.lease import Lease
-from tests.inventory.places import a_run, an_unfinished_sharding, copy, files
+from tests.inventory.places import a_run, a_sweep, an_unfinished_sharding, copy, files
 from tests.support.proxy import Rule
 
 pytestmark = pytest.mark.s3
@@ -42,6 +42,25 @@ def test_a_run_goes_there_and_back(run, bucket, tmp_path):
     assert Detector.load(str(tmp_path / "best")).record.cursor.epoch == 2
     assert look(bucket.url).places[0].auroc == 0.9876
     assert look(run.url).last == "epoch-000002"
+
+
+def test_a_sweep_goes_there_and_back_and_is_tidied_up(bucket, tmp_path):
+    sweep = a_sweep(open_store(f"{bucket.url}/all"), done=3)
+    killed = sweep.at("trials/0-s1/checkpoints/epoch-000001")
+    killed.delete("checkpoint.json")
+    upload(bucket, "all/trials/0-s1/checkpoints/epoch-000001/optimizer.safetensors")
+    (place,) = look(bucket.url).as_json()["places"]
+    assert (place["cells_done"], place["cells"], place["recipe"]) == (3, 4, "digits")
+    assert [one.place.base for one in look(sweep.url).places] == ["0-s0", "0-s1", "1-s0"]
+    assert pull(sweep.url, str(tmp_path / "copy"))["kind"] == "sweep"
+    assert look(str(tmp_path / "copy")).sweep.cells_done == 3
+    assert pull(sweep.url, str(tmp_path / "copy"))["fetched"] == 0
+    with Lease.acquire(sweep, say=print):
+        assert clean(sweep.url, older_than_s=0.0, remove=True).loose == []
+    clean(f"{sweep.url}/trials", older_than_s=0.0, remove=True)
+    assert list(killed.list()) == []
+    assert bucket.uploads() == []
+    assert look(sweep.url).sweep.cells_done == 3
 
 
 @pytest.mark.parametrize("rule", [

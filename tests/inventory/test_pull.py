@@ -27,7 +27,7 @@ from fcdd_dist.inventory import fetch, unit
 from fcdd_dist.inventory.marker import Marker
 from fcdd_dist.inventory.pull import pull, summary
 from fcdd_dist.storage import Entry, FolderStore, MemoryStore
-from tests.inventory.places import a_checkpoint, a_run, copy, files
+from tests.inventory.places import a_checkpoint, a_run, a_sweep, copy, files
 
 ROOT = Path(__file__).parents[2]
 RUN_FILES = {"experiment.json", "result.json", "metrics.jsonl", "scores.csv", "empty.txt", "heatmaps/by score ä.png"}
@@ -134,12 +134,60 @@ def test_a_sweep_and_what_holds_several_runs(tmp_path, into):
     said = []
     assert pull(f"{top.url}/sweep", str(into))["kind"] == "sweep"
     wanted = {f"trials/{n}/{key}" for n in (0, 1) for key in RUN_FILES | checkpoint_files(1, 2)}
-    assert wanted | {"sweep.json", "table.csv"} <= set(files(into))
+    assert wanted | {"sweep.json", "table.csv"} == set(files(into))
     assert pull(top.url, str(into.with_name("copies")), say=said.append)["kind"] == "sweeps"
     assert set(files(into.with_name("copies"))) == {f"sweep/{key}" for key in files(into)}
     assert "notes.txt" in said[0]
     pull(f"{top.url}/sweep/trials", str(into.with_name("trials")))
     assert {f"trials/{key}" for key in files(into.with_name("trials"))} == wanted
+
+
+SWEEP_FILES = {"sweep.json", "table.json", "table.csv", "table.md", "report.html"}
+
+
+def test_a_sweep_is_whole_when_its_records_are_there_however_often_it_broke_off(harmful, into):
+    sweep = a_sweep(harmful.at("all"), done=3)
+    breaks = 0
+    while True:
+        harmful.reads = 20 + breaks  # of which 11 are of records
+        try:
+            assert pull("bad:all", str(into))["kind"] == "sweep"
+            break
+        except Fault:
+            breaks += 1
+        assert not (into / "sweep.json").exists()
+        assert not (into / "table.json").exists()
+    assert breaks > 1
+    harmful.reads = float("inf")
+    kept = {entry.key for entry in sweep.list() if not re.search(r"lease|board|\.ray", entry.key)}
+    assert set(files(into)) == kept
+    assert kept > SWEEP_FILES
+    assert all(data == sweep.read(key) for key, data in files(into).items())
+    assert pull("bad:all", str(into))["fetched"] == 0
+
+
+def test_a_copy_of_a_sweep_grows_with_it_and_takes_no_other(tmp_path, into):
+    sweep = a_sweep(FolderStore(tmp_path / "all"), done=3)
+    pull(sweep.url, str(into))
+    a_sweep(sweep, seeds=3, done=6)
+    pull(sweep.url, str(into))
+    assert json.loads((into / "table.json").read_bytes())["complete"]
+    assert (into / "trials/1-s2/result.json").exists()
+    other = a_sweep(FolderStore(tmp_path / "other"))
+    other.write("sweep.json", other.read("sweep.json").replace(b"holdout", b"paper"))
+    with pytest.raises(Conflict, match="holds another sweep than"):
+        pull(other.url, str(into))
+    other.write("sweep.json", b'{"schema')
+    with pytest.raises(Damaged, match=r"sweep\.json is damaged: it is no JSON that we write$"):
+        pull(other.url, str(into.with_name("copies")))
+
+
+def test_one_trial_of_a_sweep(tmp_path, into):
+    sweep = a_sweep(FolderStore(tmp_path / "all"))
+    assert pull(f"{sweep.url}/trials/1-s0", str(into))["kind"] == "run"
+    assert set(files(into)) == RUN_FILES | checkpoint_files(1, 2)
+    pull(f"{sweep.url}/trials/1-s0/best", str(into.with_name("best")))
+    assert Detector.load(str(into.with_name("best"))).record.cursor.epoch == 2
 
 
 def test_a_broken_download_goes_on(harmful, tiny_data, into, small_pieces):
