@@ -24,7 +24,7 @@ def section(title: str, inner: str) -> str:
 
 def folded(title: str, inner: str, aside: str = "") -> str:
     """A section that opens on request."""
-    small = f" <small>{escape(aside)}</small>" if aside else ""
+    small = f" <small>{escape(aside, quote=False)}</small>" if aside else ""
     return f"<section><details><summary>{escape(title)}{small}</summary>{inner}</details></section>"
 
 

@@ -1,4 +1,4 @@
-"""The style sheet of a report: one column on a phone, two where there is room; light or dark as the reader has it."""
+"""The style sheet of reports: one column on a phone, two where there is room; light or dark as the reader has it."""
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f6f8fa; --card: #ffffff; --ink: #1f2328; --muted: #59636e; --line: #d8dee4;
@@ -55,4 +55,22 @@ ul { margin: 0; padding-left: 20px; } li { margin: 6px 0; max-width: 80ch; }
 @media (max-width: 480px) { section { padding: 16px; } table { font-size: 14px; } th, td { padding-right: 10px; }
   .tiles { grid-template-columns: 1fr 1fr; } .tile b { font-size: 24px; } }
 @media print { body { background: #fff; } section, .tile { break-inside: avoid; } }
+"""
+
+# For the wide tables and the many heatmaps of a sweep.
+WIDE = """
+.wide td, .wide th { white-space: nowrap; padding-right: 16px; }
+.wide thead th { white-space: normal; vertical-align: bottom; min-width: 72px; }
+.wide td.long { white-space: normal; min-width: 230px; }
+.wide tr > :first-child { position: sticky; left: 0; background: var(--card); min-width: 84px; max-width: 34vw;
+  white-space: normal; overflow-wrap: anywhere; }
+.wide td { font-variant-numeric: tabular-nums; }
+.wide .marked > * { font-weight: 700; }
+.chart svg { display: block; width: 100%; max-width: 620px; height: auto; margin: 0 auto; }
+.verdict { margin: 0 0 6px; }
+.folds details { border-top: 1px solid var(--line); padding: 8px 0; }
+.folds summary { font-size: 16px; font-weight: 600; }
+.folds figure { margin: 0; }
+@media print { details::details-content { content-visibility: visible; height: auto; } .wide .scroll, .scroll {
+  overflow: visible; } .wide table { font-size: 10px; } .scroll img { min-width: 0; } }
 """

@@ -62,7 +62,7 @@ def run():
 @pytest.fixture
 def no_charts(monkeypatch):
     """For tests of words alone, since drawing takes most of the time."""
-    monkeypatch.setattr("fcdd_dist.report.write.charts", lambda facts: [])
+    monkeypatch.setattr("fcdd_dist.report.run.charts", lambda facts: [])
 
 
 @pytest.mark.parametrize("kind", ["memory", "folder"])
@@ -159,7 +159,7 @@ def test_a_run_that_just_began(run):
 
 
 def test_without_a_record_it_is_no_run(run):
-    with pytest.raises(NotFound, match=r"is no run folder: it has no experiment\.json"):
+    with pytest.raises(NotFound, match=r"is no folder of a run or of a sweep: it has neither experiment\.json nor sweep\.json"):
         write_report(MemoryStore())
 
 
