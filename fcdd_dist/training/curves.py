@@ -31,7 +31,10 @@ def read_metrics(run: Store) -> list[dict]:
 
 
 def write_tensorboard(run: Store, history: Sequence[dict], began: float) -> None:
-    """``began``: seconds since 1970 at the start of the first epoch, for TensorBoard's axis of wall time."""
+    """``began``: seconds since 1970 at the start of the first epoch, for TensorBoard's axis of wall time.
+
+    The file is replaced as it grows, which a TensorBoard that is open sees when it runs with ``--load_fast=false``.
+    """
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
 
