@@ -46,6 +46,7 @@ class Desk:
         self._running: dict[str, Running] = {}
         self._given_up: set[str] = set()  # in this attempt; the next one tries again
         self._ended: deque[Ended] = deque()
+        self._news: deque[str] = deque()
         self._lock = threading.Lock()
         self._closing = False
 
@@ -89,6 +90,10 @@ class Desk:
         self._given_up.add(name)
         self._end(self._running[name], "interrupted", self._standings.get(name, _NOTHING), said)
 
+    def say(self, line: str) -> None:
+        """What a person should know of a trial that goes on."""
+        self._news.append(line)
+
     def _end(self, running: Running, state: str, standing: Standing, said: tuple[str, ...]) -> None:
         name = running.trial.name
         with self._lock:
@@ -118,3 +123,7 @@ class Desk:
             found = list(self._ended)
             self._ended.clear()
         return found
+
+    def news(self) -> list[str]:
+        """What has been said since the last call."""
+        return [self._news.popleft() for _ in range(len(self._news))]

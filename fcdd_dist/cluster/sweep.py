@@ -194,6 +194,8 @@ class _Driver:
         ended = self._desk.ended()
         self._dirty |= bool(ended)
         standings = self._desk.standings()
+        for line in self._desk.news():
+            self._say(line)
         self._view.tell(ended)
         self._trackers.tell(ended)
         if not self._looking.busy and now >= self._look_at:

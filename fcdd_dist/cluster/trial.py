@@ -9,10 +9,11 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import BadInput, Conflict, Damaged, FcddError, Interrupted, NonFiniteLoss
+from ..errors import BadInput, Conflict, Damaged, Fault, FcddError, Interrupted, NonFiniteLoss
 from ..run import STOP, Job, claim, prepare, run_rank
 from ..storage import expect_up, open_store
 from ..storage.lease import Lease
+from ..sweep.standing import note_divergence
 from ..world import World
 from .placement import Placement
 
@@ -35,8 +36,16 @@ def trial(config: dict[str, Any]) -> None:
         told |= {"state": "interrupted", "reason": str(interrupted)}
     except Conflict:  # somebody's who may just be dying
         raise
-    except (BadInput, Damaged, NonFiniteLoss) as error:  # what another try would not change
-        told |= {"reason": str(error), "diverged": isinstance(error, NonFiniteLoss)}
+    except NonFiniteLoss as error:
+        told |= {"reason": str(error), "diverged": True}
+        if not job.evaluate:
+            note_divergence(open_store(job.run), prepare(job).fingerprint, str(error))
+    except (BadInput, Damaged) as error:  # what another try would not change
+        told |= {"reason": str(error)}
+    except Fault as error:
+        if config["workers"] == 1:
+            raise
+        told |= {"reason": str(error)}  # its workers have tried again as often as they may
     tune.report(told | {"said": said})
 
 
@@ -65,8 +74,10 @@ def _alone(job: Job, config: dict[str, Any], say: Say) -> dict:
 
 def _nested(job: Job, config: dict[str, Any], say: Say) -> dict:
     """By Ray Train workers of its own; this process only drives them."""
+    import ray
+
     from .train import train
 
     placement = Placement(config["workers"], config["workers"], config["cpus"], int(config["gpus"]),
                           config["max_failures"])
-    return train(job, placement, None, say, lambda line: None)
+    return train(job, placement, ray.get_runtime_context().gcs_address, say, lambda line: None)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..errors import FcddError
 from ..run import Job
 from ..sweep.trials import Trial
 from .desk import Desk
@@ -44,7 +48,8 @@ class Tuning(threading.Thread):
 
     def run(self) -> None:
         try:
-            self._tuner.fit()
+            with _quiet():
+                self._tuner.fit()
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
             self.error = error
 
@@ -61,9 +66,9 @@ def _tuner(desk: Desk, job_of: Callable[[Trial], Job], placement: TrialPlacement
         def suggest(self, trial_id: str) -> dict | str | None:
             if (trial := here.desk.take()) is None:
                 return Searcher.FINISHED if here.desk.over() else None
-            return {"job": here.job_of(trial).to_json(), "name": trial.name, "workers": placement.workers,
-                    "cpus": placement.cpus, "gpus": placement.gpus, "sharers": at_once,
-                    "max_failures": placement.max_failures}
+            job = here.job_of(trial).model_copy(update={"sharers": _sharers(placement, at_once)})
+            return {"job": job.to_json(), "name": trial.name, "workers": placement.workers, "cpus": placement.cpus,
+                    "gpus": placement.gpus, "max_failures": placement.max_failures}
 
         def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
             """See ``Ends``, which is told more."""
@@ -87,10 +92,15 @@ def _tuner(desk: Desk, job_of: Callable[[Trial], Job], placement: TrialPlacement
             else:
                 here.desk.failed(name, told["reason"], told["diverged"], said)
 
+        def on_trial_recover(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
+            """Before another try."""
+            here.desk.say(f"{trial.config['name']}: {_reason(_error(trial))}: trying again")
+
         def on_trial_error(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
             """After the last try."""
-            text = (trial.get_error() or "").strip()
-            here.desk.failed(trial.config["name"], _reason(text), False, (text,) if text else ())
+            error, crashes = _error(trial), trial.run_metadata.num_failures
+            often = f"crashed {crashes} times, at last: " if crashes > 1 else ""
+            here.desk.failed(trial.config["name"], f"{often}{_reason(error)}", False, _traceback(error))
 
     nested = placement.workers > 1
     resources = _NEXT_TO_NOTHING if nested else placement.each
@@ -104,7 +114,50 @@ def _tuner(desk: Desk, job_of: Callable[[Trial], Job], placement: TrialPlacement
                                   failure_config=tune.FailureConfig(max_failures=placement.max_failures)))
 
 
-def _reason(error: str) -> str:
-    """The line of a traceback that says what went wrong."""
-    lines = [line.strip() for line in error.splitlines() if line.strip()]
-    return lines[-1] if lines else "its process ended without a word"
+def _sharers(placement: TrialPlacement, at_once: int) -> int:
+    """Trials that may keep images on one device beside each other; on several machines fewer than on one."""
+    return min(at_once, int(1 / placement.gpus)) if 0 < placement.gpus < 1 else 1 if placement.gpus else at_once
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Tune's log of failures, some thirty lines of its own insides for each: ``Ends`` tells of them."""
+    logger = logging.getLogger("ray.tune")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _error(trial: Any) -> BaseException:
+    """What a trial of Tune failed with at last: a RayTaskError around what it raised, or an error of Ray's own."""
+    from ray import cloudpickle
+
+    # ``trial.get_error()`` looks in a place to which this file is only copied later.
+    return cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+
+
+def _reason(error: BaseException) -> str:
+    """One line for a person."""
+    from ray.exceptions import RayTaskError
+
+    if isinstance(error, RayTaskError):
+        cause = error.cause
+        lines = str(cause).strip().splitlines()
+        if isinstance(cause, FcddError):
+            return lines[0]
+        return f"{type(cause).__name__}{': ' + lines[0] if lines else ''}"
+    if "OUT_OF_MEMORY" in str(error):
+        return "its process was ended since the machine had no memory left"
+    return "its process died without a word, as after a kill or a lost machine"
+
+
+def _traceback(error: BaseException) -> tuple[str, ...]:
+    """Of what nobody has thought of, for whoever mends it."""
+    from ray.exceptions import RayTaskError
+
+    if not isinstance(error, RayTaskError) or isinstance(error.cause, FcddError):
+        return ()
+    return (re.sub(r"\x1b\[\d+m", "", str(error)).rstrip(),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .. import checkpoint
@@ -16,6 +16,7 @@ from .trials import Trial
 from .value import Sweep
 
 _AT_ONCE = 16  # folders that are looked at together, where a look is a request over a network
+DIVERGED = "diverged.json"  # in the run folder of a trial of a search
 _FIGURES = ("holdout_loss", "holdout_auroc")
 
 
@@ -50,9 +51,20 @@ def standing(store: Store, sweep: Sweep, trial: Trial) -> Standing:
     """What is damaged or of another experiment counts as not there: the trial itself will say so."""
     run = store.at(trial.folder)
     wanted = fingerprint(trial.experiment, sweep.data_id, sweep.exposure_id)
-    result = _result(run, wanted)
+    result = _read(run, RESULT, wanted, epochs=int)
     if result is not None and sweep.search is None:  # no figures of the hold-out are asked for
         return Standing(epochs=result["epochs"], result=result)
+    found = _committed(run, wanted, result)
+    divergence = _read(run, DIVERGED, wanted, reason=str)
+    return found if divergence is None else replace(found, reason=divergence["reason"], diverged=True)
+
+
+def note_divergence(run: Store, fingerprint: str, reason: str) -> None:
+    """So that no later driver trains it once more, only to come to the same end."""
+    run.write(DIVERGED, json.dumps({"fingerprint": fingerprint, "reason": reason}).encode())
+
+
+def _committed(run: Store, wanted: str, result: Mapping[str, Any] | None) -> Standing:
     for name in reversed(checkpoint.names(run)):
         try:
             record = checkpoint.read_record(run.at(f"{checkpoint.FOLDER}/{name}"))
@@ -69,9 +81,11 @@ def of_history(history: Sequence[Mapping[str, Any]], result: Mapping[str, Any] |
     return Standing(epochs=len(history), figures=figures, result=result)
 
 
-def _result(run: Store, wanted: str) -> Mapping[str, Any] | None:
+def _read(run: Store, key: str, wanted: str, **kinds: type) -> Mapping[str, Any] | None:
+    """None where it is not there, damaged, or of another experiment."""
     try:
-        result = json.loads(run.read(RESULT))
-        return result if result["fingerprint"] == wanted and isinstance(result["epochs"], int) else None
+        found = json.loads(run.read(key))
+        sound = all(isinstance(found[name], kind) for name, kind in kinds.items())
+        return found if sound and found["fingerprint"] == wanted else None
     except (NotFound, ValueError, KeyError, TypeError):
         return None
