@@ -27,14 +27,14 @@ class Page:
 
     def text(self, text: str, size: int, *, ink: str = INK, bold: bool = False) -> None:
         """Lines over the whole width."""
-        for line in textwrap.wrap(_printable(text), int((self.width - 2 * MARGIN) / (0.6 * size))):
+        for line in textwrap.wrap(printable(text), int((self.width - 2 * MARGIN) / (0.6 * size))):
             self.skip(size)
             self._draw(line, MARGIN, 0, size, ink, bold, "left")
             self.skip(round(0.45 * size))
 
     def label(self, text: str, x: int, dy: int, width: int, *, ink: str = INK, bold: bool = False) -> None:
         """One line below a picture, cut off where it is too long."""
-        line, room = _printable(text), int(width / (0.6 * 12))
+        line, room = printable(text), int(width / (0.6 * 12))
         self._draw(line if len(line) <= room else line[:room - 1] + "…", x, dy, 12, ink, bold, "left")
 
     def paste(self, picture: np.ndarray, x: int, frame: str, height: int, width: int) -> None:
@@ -78,7 +78,7 @@ class Page:
                                                    "weight": "bold" if bold else "normal"}))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """``text`` on one line, with a mark for every character that the font lacks (matplotlib would warn of each)."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 

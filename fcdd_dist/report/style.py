@@ -62,7 +62,7 @@ WIDE = """
 .wide td, .wide th { white-space: nowrap; padding-right: 16px; }
 .wide thead th { white-space: normal; vertical-align: bottom; min-width: 72px; }
 .wide td.long { white-space: normal; min-width: 230px; }
-.wide tr > :first-child { position: sticky; left: 0; background: var(--card); min-width: 84px; max-width: 34vw;
+.wide tr > :first-child { position: sticky; left: 0; background: var(--card); min-width: 96px; max-width: 34vw;
   white-space: normal; overflow-wrap: anywhere; }
 .wide td { font-variant-numeric: tabular-nums; }
 .wide .marked > * { font-weight: 700; }

@@ -4,49 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 
 import pytest
 
 from fcdd_dist.errors import Damaged, NotFound
 from fcdd_dist.report.write import write_report
 from fcdd_dist.storage import FolderStore, MemoryStore
+from tests.report.html_pages import Page
 from tests.report.run_folders import change, fabricate
 
 pytestmark = pytest.mark.slow  # together: seven seconds
 
-
-
-class Page(HTMLParser):
-    """Text and tags of a page; fails where tags are not closed in order."""
-
-    VOID = frozenset({"meta", "img", "br"})
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open, self.tags, self.words, self.ids = [], [], [], []
-        self.feed(html)
-        assert not self.open
-
-    def handle_starttag(self, tag, attributes):
-        self.handle_startendtag(tag, attributes)
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        self.ids += [value for name, value in attributes if name == "id"]
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 def report(run) -> tuple[Page, str]:
@@ -159,7 +127,7 @@ def test_a_run_that_just_began(run):
 
 
 def test_without_a_record_it_is_no_run(run):
-    with pytest.raises(NotFound, match=r"is no folder of a run or of a sweep: it has neither experiment\.json nor sweep\.json"):
+    with pytest.raises(NotFound, match=r"it has neither experiment\.json nor sweep\.json"):
         write_report(MemoryStore())
 
 

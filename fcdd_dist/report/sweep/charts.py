@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...evaluation.pages import printable
 from ...published import columns
 from ...sweep.space import Axis
 from ..drawing import COLOURS, Chart, draw
@@ -16,19 +17,22 @@ from .search import figure_name, shown
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_STATES = {"nominal": "trained to the end", "muted": "stopped before", "anomalous": "selected"}
+_STATES = {"nominal": "trained to the end", "muted": "trained for less", "anomalous": "selected"}
 _LONGEST = 22  # letters of a label
 
 
 def class_chart(facts: Facts) -> list[Chart]:
-    """None where no class has a score yet."""
+    """None while no class has a score."""
     rows = facts.table.classes
     if all(row.auroc_mean is None for row in rows):
         return []
-    beside = ", beside the paper's FCDD and the best other method" if any(
-        columns(facts.sweep.recipe, row.class_id) for row in rows) else ""
-    return [draw("classes", "AUROC by class", f"A dot a class with the mean AUROC over its seeds, and a bar with their "
-                 f"standard deviation{beside}", lambda axes: _classes(axes, facts), height=1.2 + 0.27 * len(rows))]
+    shows = "A dot a class with its AUROC"
+    if any(row.auroc_std is not None for row in rows):
+        shows += ", the mean over its seeds, and a bar with their standard deviation"
+    if any(columns(facts.sweep.recipe, row.class_id) for row in rows):
+        shows += ", beside the paper's FCDD and the best other method of its table"
+    return [draw("classes", "AUROC by class", shows, lambda axes: _classes(axes, facts),
+                 height=1.2 + 0.27 * len(rows))]
 
 
 def search_charts(facts: Facts) -> list[Chart]:
@@ -49,8 +53,11 @@ def _classes(axes: Axes, facts: Facts) -> None:
         fcdd.append(next((entry.auc for entry in entries if entry.method == "FCDD"), None))
         best.append(max((entry.auc for entry in entries if entry.method != "FCDD" and entry.auc is not None),
                         default=None))
-    for values, mark, colour, label in ((best, "|", "muted", "best other, paper"),
-                                        (fcdd, "D", "threshold", "FCDD, paper")):
+    axes.errorbar(_floats([row.auroc_mean for row in rows]), places, xerr=_floats([row.auroc_std for row in rows], 0.0),
+                  fmt="o", color=COLOURS["nominal"], markersize=5.5, elinewidth=1.8, zorder=3,
+                  label="here" + (", ± std" if any(row.auroc_std for row in rows) else ""))
+    for values, mark, colour, label in ((fcdd, "D", "threshold", "FCDD, paper"),
+                                        (best, "|", "muted", "best other, paper")):
         if any(value is not None for value in values):
             axes.plot(_floats(values), places, mark, color=COLOURS[colour], label=label, markersize=9 if mark == "|"
                       else 6, markerfacecolor="none", markeredgewidth=1.8 if mark == "|" else 1.3)
@@ -58,9 +65,6 @@ def _classes(axes: Axes, facts: Facts) -> None:
         if cell.auroc is not None:
             place = next(place for place, row in enumerate(rows) if row.class_id == cell.class_id)
             axes.plot(cell.auroc, place, "o", color=COLOURS["nominal"], markersize=3, alpha=0.35, markeredgewidth=0)
-    axes.errorbar(_floats([row.auroc_mean for row in rows]), places, xerr=_floats([row.auroc_std for row in rows], 0.0),
-                  fmt="o", color=COLOURS["nominal"], markersize=5.5, elinewidth=1.8,
-                  label="here" + (", ± std" if any(row.auroc_std for row in rows) else ""))
     axes.set_yticks(places, [_label(row.name) for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(right=min(1.01, axes.get_xlim()[1]) if axes.get_xlim()[1] > 0.97 else None)
@@ -69,7 +73,7 @@ def _classes(axes: Axes, facts: Facts) -> None:
 
 def _field(axes: Axes, facts: Facts, path: str, settings: Sequence[Setting]) -> None:
     across = _across(axes, facts.sweep.search.space[path], [one.settings[path] for one in settings])
-    figures, last = [one.figure for one in settings], max(one.epochs for one in settings)
+    figures, last = [one.figure for one in settings], facts.table.search.rungs[-1]
     for colour, chosen in (("muted", [one.epochs < last for one in settings]),
                            ("nominal", [one.epochs == last and one != facts.selected for one in settings]),
                            ("anomalous", [one == facts.selected for one in settings])):
@@ -115,5 +119,5 @@ def _floats(values: Sequence[float | None], absent: float = np.nan) -> list[floa
 
 
 def _label(text: str) -> str:
-    text = " ".join(text.split()).replace("$", r"\$")
-    return text if len(text) <= _LONGEST else text[:_LONGEST - 1] + "…"
+    text = printable(text)
+    return (text if len(text) <= _LONGEST else text[:_LONGEST - 1] + "…").replace("$", r"\$")

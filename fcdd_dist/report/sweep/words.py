@@ -30,8 +30,7 @@ def class_table(facts: Facts) -> tuple[Sequence[str], Rows]:
     recipe, seeds, mean = facts.sweep.recipe, facts.sweep.seeds, facts.table.mean
     known = next((found for row in facts.table.classes if (found := columns(recipe, row.class_id))), ())
     others = [row for row in known if row.method != "FCDD"]
-    head = ["Class", "AUROC, here", "Seeds"]
-    head += ["FCDD, paper", "Difference"] if known else []
+    head = ["Class", "AUROC, here", *(["FCDD, paper", "Difference"] if known else []), "Seeds"]
     head += [f"{row.method}{'*' * row.from_literature} ({_SUPERVISION.get(row.supervision, row.supervision)})"
              for row in others]
     head.append("Average precision")
@@ -43,7 +42,7 @@ def class_table(facts: Facts) -> tuple[Sequence[str], Rows]:
              entries: dict[tuple[str, str], float | None]) -> tuple[str, ...]:
         fcdd = next((auc for (method, _), auc in entries.items() if method == "FCDD"), None)
         theirs = [number(fcdd, ".2f"), "-" if difference is None else signed(difference)] if known else []
-        return (title, ours, done, *theirs,
+        return (title, ours, *theirs, done,
                 *(number(entries.get((row.method, row.supervision)), ".2f") for row in others), number(precision))
 
     rows = [line(row.name, spread(row), f"{row.done}" if row.done == seeds else f"{row.done} of {seeds}",
@@ -56,12 +55,12 @@ def class_table(facts: Facts) -> tuple[Sequence[str], Rows]:
 
 def table_notes(facts: Facts) -> list[str]:
     """What the columns of the table mean."""
-    found = ["AUROC, here: the mean over the seeds that are done"
-             + (", ± the sample standard deviation over them." if facts.sweep.seeds > 1 else ".")]
+    found = ["AUROC, here: the mean over the seeds that are done, ± the sample standard deviation over them."
+             if facts.sweep.seeds > 1 else "AUROC, here: of one training."]
     if facts.sweep.recipe in PROTOCOLS:
         sources = {row.source for one in facts.table.classes for row in columns(facts.sweep.recipe, one.class_id)}
         found += [f"All other columns: {', '.join(sorted(sources))}, printed with two decimals and without spread. OE: "
-                  f"with outlier exposure; no OE: without. -: the paper prints none.",
+                  f"with outlier exposure; no OE: without. A dash: there is none.",
                   "*: copied by the paper's authors from other papers, with other networks, other exposure sets and "
                   "sometimes other test images. FCDD and what has no * they trained themselves."]
     return found
