@@ -8,6 +8,7 @@ from typing import Any
 
 from ..data.manifest import Manifest, load_manifest
 from ..storage import FolderStore, open_store, probe
+from ..sweep.progress import progress
 from ..sweep.table import table
 from ..sweep.value import Sweep
 from ..training.estimate import step_seconds
@@ -28,7 +29,7 @@ def dry_run(order: Order, placement: TrialPlacement, address: str | None,
     refuse_early(placement, address)
     if not isinstance(store, FolderStore) or store.root.exists():
         probe(store)  # a folder that isn't there is left so
-    found, progress = table(plan, standings), plan.progress(standings)
+    found, left = table(plan, standings), progress(plan, standings).epochs_left
     if address or os.environ.get("RAY_ADDRESS"):
         with local.session(address, Placement(cpus=placement.cpus), say):
             local.check_reach(*(open_store(url) for url in (sweep.data, sweep.exposure, order.run) if url))
@@ -42,15 +43,15 @@ def dry_run(order: Order, placement: TrialPlacement, address: str | None,
         say("measuring a step ...")
         seconds = _measure(sweep.experiment.to_json(), placement.gpus > 0, placement.cpus, placement.workers)
     steps = _steps(sweep, load_manifest(open_store(sweep.data)))
-    total = None if seconds is None else seconds * steps * progress.epochs_left / at_once
+    total = None if seconds is None else seconds * steps * left / at_once
     states = [cell["state"] for cell in found["cells"]]
     counts = {state: states.count(state) for state in ("done", "unfinished", "failed", "waiting")}
     result = {"sweep": order.run, "complete": found["complete"], "runs": counts, "search": found["search"],
-              "at_once": at_once, "nodes": len(nodes), "epochs_left": progress.epochs_left,
+              "at_once": at_once, "nodes": len(nodes), "epochs_left": left,
               "step_seconds": seconds, "seconds": total}
     return result, [f"sweep {order.run}", *_what(sweep, plan.rungs, found), _counted(counts, len(states)),
                     f"{at_once} trial{'s' * (at_once > 1)} at once, each with {placement}, on {len(nodes)} "
-                    f"node{'s' * (len(nodes) > 1)}", _how_long(seconds, steps, progress.epochs_left, total)]
+                    f"node{'s' * (len(nodes) > 1)}", _how_long(seconds, steps, left, total)]
 
 
 def _what(sweep: Sweep, rungs: tuple[int, ...], found: dict[str, Any]) -> list[str]:

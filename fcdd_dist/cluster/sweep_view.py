@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..storage import Store
+from ..sweep.progress import progress
 from ..sweep.standing import Standing
 from ..training.curves import read_metrics
 from ..words import duration
@@ -68,12 +69,12 @@ class SweepView:
                    *([f"  and {len(running) - _SHOWN} more"] if len(running) > _SHOWN else []))
 
     def _head(self, running: Sequence[Running], standings: Mapping[str, Standing]) -> str:
-        progress = self._desk.plan.progress(standings)
+        how_far = progress(self._desk.plan, standings)
         rate = sum(pace.images_per_s for pace in self._paces.values())
         waits = max((pace.waits for pace in self._paces.values()), default=0.0)
-        parts = [progress.described, f"{len(running)} running",
-                 f"{progress.failed} failed" if progress.failed else "", progress.best or "",
-                 self._eta(running, progress.epochs_left), f"{rate:,.0f} images/s" if rate else "",
+        parts = [how_far.described, f"{len(running)} running",
+                 f"{how_far.failed} failed" if how_far.failed else "", how_far.best,
+                 self._eta(running, how_far.epochs_left), f"{rate:,.0f} images/s" if rate else "",
                  f"waits up to {waits:.0%} for input".replace("%", " %") if waits > _WAITS else ""]
         return "  ".join(part for part in parts if part)
 

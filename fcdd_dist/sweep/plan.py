@@ -3,53 +3,79 @@ all was killed in between."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import cached_property
 
+from ..errors import BadInput
 from .halving import Figure, Halving, halve, rungs
 from .searchers import SEARCHERS
 from .space import Settings
 from .standing import Standing
 from .trials import Trial, searched, tested
-from .value import Sweep
+from .value import Select, Sweep
 
 _NOTHING = Standing()
 Standings = Mapping[str, Standing]
+Generations = tuple[tuple[Settings, ...], ...]
 
 
 @dataclass(frozen=True)
-class Progress:
-    """For a person. ``done`` of ``cells`` runs are tested; ``epochs_left``: of all trials, about."""
+class SearchState:
+    """How far a search is. ``generations``: the settings that are known; ``finished``: whether they are all."""
 
-    described: str
-    failed: int
-    best: str
-    epochs_left: int
+    generations: Generations
+    finished: bool
+    halving: Halving
+
+    @property
+    def settings(self) -> tuple[Settings, ...]:
+        """By number."""
+        return tuple(setting for generation in self.generations for setting in generation)
+
+    @property
+    def selected(self) -> Settings | None:
+        """The best, once all is certain."""
+        return None if self.halving.selected is None else self.settings[self.halving.selected]
+
+
+def signed(figure: float, select: Select) -> float:
+    """A figure of a hold-out such that the smaller is the better; and back again."""
+    return figure if select == "holdout_loss" else -figure
 
 
 class Plan:
-    """Of one sweep. ``standings`` are by the names of trials; those not there have not begun."""
+    """Of one sweep, for any number of threads. ``standings`` are by the names of trials; others have not begun.
+
+    It is asked for every trial, and what it keeps only makes it quicker. Everything raises BadInput in the unlikely
+    case that different trials would have one folder.
+    """
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
         search = sweep.search
         self._searcher = SEARCHERS[search.searcher](search.space, search.samples, search.seed) if search else None
-        self._settings: tuple[Settings, ...] = ()
-        self._asked: dict[tuple[int, ...], tuple[tuple[tuple[Settings, ...], ...], bool]] = {}  # by what is final
-        self._searched = lru_cache(maxsize=None)(self._make_searched)
-        self._tested = lru_cache(maxsize=None)(self._make_tested)
+        self._final: Mapping[int, Figure] = {}  # when it was asked last
+        self._asked: tuple[Mapping[int, Figure], tuple[Generations, bool]] | None = None
+        self._searched: dict[int, tuple[Settings, dict[int, tuple[Trial, ...]]]] = {}  # by number; trials by rung
+        self._tested: tuple[Settings, tuple[Trial, ...]] | None = None
+        self._ids: dict[str, str] = {}  # of experiments, by the names of trials
+
+    @cached_property
+    def largest(self) -> int:
+        """How many settings compete to go on to the next rung, at most."""
+        return self._searcher.largest if self._searcher else 0
 
     @cached_property
     def rungs(self) -> tuple[int, ...]:
         """The epochs at which settings are compared; the last are those that are asked for."""
         search, epochs = self.sweep.search, self.sweep.epochs
-        if search is None or self._searcher is None:
+        if search is None:
             return ()
-        return (epochs,) if search.scheduler == "none" else rungs(self._searcher.largest, epochs, search.reduction)
+        return (epochs,) if search.scheduler == "none" else rungs(self.largest, epochs, search.reduction)
 
     def wanted(self, standings: Standings) -> list[Trial]:
         """All that can be begun now, the most urgent first."""
@@ -57,92 +83,71 @@ class Plan:
 
     def known(self, standings: Standings) -> list[Trial]:
         """A trial for each folder that the sweep is known to have, by now."""
-        found = {trial.name: trial for number in range(len(self.search(standings)[0]))
-                 for trial in self._searched(number, self.sweep.epochs)} if self._searcher else {}
-        return list((found | {trial.name: trial for trial in self.cells(standings)}).values())
+        if self._searcher is None:
+            return list(self.cells(standings))
+        searched = [trial for number, setting in enumerate(self.search(standings).settings)
+                    for trial in self.searched(number, setting)[self.sweep.epochs]]
+        return list({trial.name: trial for trial in (*searched, *self.cells(standings))}.values())
 
     def cells(self, standings: Standings) -> tuple[Trial, ...]:
         """The runs that are tested; none before a search has found their setting."""
-        if self._searcher is None:
-            return self._tested(None)
-        selected = self.search(standings)[1].selected
-        return () if selected is None else self._tested(selected)
+        setting = {} if self._searcher is None else self.search(standings).selected
+        return () if setting is None else self._to_test(setting)
 
-    def search(self, standings: Standings) -> tuple[tuple[Settings, ...], Halving]:
-        """The settings that are known, by number, and how far the search has come."""
-        search = self.sweep.search
+    def search(self, standings: Standings) -> SearchState:
+        """How far the search has come, of a sweep that has one."""
+        search, final = self.sweep.search, self._final
         assert search is not None
-        final: Mapping[int, Figure] = {}
         while True:
-            generations, finished = self._generations(final)
-            self._settings = tuple(setting for generation in generations for setting in generation)
+            generations, finished = self._ask(final)
             halving = halve([len(generation) for generation in generations], self.rungs, search.reduction,
-                            self._figures(standings), more=not finished)
-            if halving.final.keys() == final.keys():
-                return self._settings, halving
-            final = halving.final
+                            self._figures(generations, standings), more=not finished)
+            found = halving.final
+            if found == final:
+                self._final = final
+                return SearchState(generations, finished, halving)
+            # Figures only come in, and the searcher goes on from those of the last time; unless these are others.
+            final = found if final.items() <= found.items() else {}
 
-    def _generations(self, final: Mapping[int, Figure]) -> tuple[tuple[tuple[Settings, ...], ...], bool]:
-        """Those of the searcher, and whether they are all. It is asked for every trial, and may take its time."""
-        assert self._searcher is not None
-        key = tuple(sorted(final))
-        if key not in self._asked:
-            self._asked[key] = self._searcher.generations(final), self._searcher.finished(final)
-        return self._asked[key]
-
-    def progress(self, standings: Standings) -> Progress:
-        cells = self.cells(standings)
-        count = len(self.sweep.classes) * self.sweep.seeds
-        done = [(standings[trial.name].result, trial) for trial in cells
-                if standings.get(trial.name, _NOTHING).has(trial)]
-        left = sum(max(0, self.sweep.epochs - standings.get(trial.name, _NOTHING).epochs) for trial in cells)
-        areas = [(result["auroc"], trial.name) for result, trial in done
-                 if result is not None and result["auroc"] is not None]
-        described, best = f"{len(done)}/{count} done", ""
-        if areas:
-            best = "best {1} {0:.4f}".format(*max(areas))
-        if self._searcher is not None and not cells:
-            settings, halving = self.search(standings)
-            states = list(halving.states.values())
-            decided = sum(state != "waiting" for state in states)
-            described = f"search: {decided}/{len(settings)} settings decided"
-            figures = [(figure.value, number) for number, figure in halving.figures.items()
-                       if figure.epochs == max(one.epochs for one in halving.figures.values())]
-            if figures:
-                value, number = min(figures)
-                best = f"best setting {number}: {self._named(value):.4g} after {halving.figures[number].epochs} epochs"
-            left = self._search_left(halving, standings) + count * self.sweep.epochs
-        failed = sum(standing.reason is not None for standing in standings.values())
-        return Progress(described, failed, best, left)
-
-    def search_table(self, standings: Standings) -> dict[str, Any] | None:
-        """See ``table``."""
-        search = self.sweep.search
-        if search is None:
-            return None
-        settings, halving = self.search(standings)
-        return {"select": search.select, "searcher": search.searcher, "scheduler": search.scheduler,
-                "rungs": list(self.rungs), "selected": halving.selected,
-                "settings": [self._row(number, setting, halving, standings) for number, setting in enumerate(settings)]}
+    def searched(self, number: int, setting: Settings) -> Mapping[int, tuple[Trial, ...]]:
+        """Those that setting ``number`` is judged by, up to each rung: one a class and seed."""
+        kept = self._searched.get(number)
+        if kept is None or kept[0] != setting:
+            trials = self._apart(searched(self.sweep, number, setting))
+            kept = self._searched[number] = setting, {
+                rung: tuple(trial.up_to(rung) for trial in trials) for rung in self.rungs}
+        return kept[1]
 
     def _ready(self, standings: Standings) -> Sequence[Trial]:
-        if self._searcher is None or (cells := self.cells(standings)):
-            return self.cells(standings) if self._searcher is None else cells
-        halving, found = self.search(standings)[1], []
+        if self._searcher is None:
+            return self.cells(standings)
+        state = self.search(standings)
+        if state.selected is not None:
+            return self._to_test(state.selected)
+        settings = state.settings
         # Who has come far goes first: others wait for it. Of a setting's rungs the lower ones are done.
-        for number, rung in sorted(halving.wanted, key=lambda one: (-one[1], one[0])):
-            found += self._searched(number, rung)
-        return found
+        return [trial for number, rung in sorted(state.halving.wanted, key=lambda one: (-one[1], one[0]))
+                for trial in self.searched(number, settings[number])[rung]]
 
-    def _figures(self, standings: Standings) -> dict[tuple[int, int], float]:
+    def _ask(self, final: Mapping[int, Figure]) -> tuple[Generations, bool]:
+        """The searcher, which may take its time, for its generations and whether they are all."""
+        assert self._searcher is not None
+        asked = self._asked
+        if asked is None or asked[0] != final:
+            asked = self._asked = final, (self._searcher.generations(final), self._searcher.finished(final))
+        return asked[1]
+
+    def _figures(self, generations: Generations, standings: Standings) -> dict[tuple[int, int], float]:
         """By setting and rung, the smaller the better: the mean over classes and seeds, where none is missing."""
         found = {}
-        for number in range(len(self._settings)):
+        for number, setting in enumerate(itertools.chain.from_iterable(generations)):
+            trials = self.searched(number, setting)[self.sweep.epochs]
+            stands = [standings.get(trial.name, _NOTHING) for trial in trials]
             for rung in self.rungs:
-                values = [self._figure(standings.get(trial.name, _NOTHING), rung)
-                          for trial in self._searched(number, rung)]
-                if None not in values:
-                    found[number, rung] = statistics.fmean(values)
+                values = [self._figure(standing, rung) for standing in stands]
+                if None in values:
+                    break  # so they are on higher rungs
+                found[number, rung] = statistics.fmean(values)
         return found
 
     def _figure(self, standing: Standing, rung: int) -> float | None:
@@ -151,45 +156,21 @@ class Plan:
         assert search is not None
         if rung in standing.figures:
             value = standing.figures[rung][search.select]
-            return math.inf if value is None else value if search.select == "holdout_loss" else -value
+            return math.inf if value is None else signed(value, search.select)
         return math.inf if standing.diverged else None
 
-    def _named(self, figure: float) -> float:
-        """As ``select`` names it."""
-        assert self.sweep.search is not None
-        return figure if self.sweep.search.select == "holdout_loss" else -figure
+    def _to_test(self, setting: Settings) -> tuple[Trial, ...]:
+        kept = self._tested
+        if kept is None or kept[0] != setting:
+            kept = self._tested = setting, self._apart(tested(self.sweep, setting))
+        return kept[1]
 
-    def _row(self, number: int, setting: Settings, halving: Halving, standings: Standings) -> dict[str, Any]:
-        figure = halving.figures.get(number)
-        trials = [(trial, standings.get(trial.name, _NOTHING)) for trial in self._searched(number, self.sweep.epochs)]
-        rung = figure.epochs if figure else None
-        cells = [{"class": trial.class_id, "seed": trial.seed, "trial": trial.folder, "epochs": standing.epochs,
-                  "figure": standing.figures[rung][self.sweep.search.select] if rung in standing.figures else None,
-                  "reason": standing.reason} for trial, standing in trials]
-        state = halving.states[number]
-        if state == "diverged" or any(standing.reason for _, standing in trials):
-            state = "failed"
-        elif state == "waiting" and any(standing.epochs for _, standing in trials):
-            state = "running"
-        value = None if figure is None or math.isinf(figure.value) else self._named(figure.value)
-        return {"number": number, "settings": setting, "state": state, "epochs": rung or 0, "figure": value,
-                "cells": cells}
+    def _apart(self, trials: Iterable[Trial]) -> tuple[Trial, ...]:
+        """As they are. Raises BadInput where another experiment has the folder of one of them."""
+        found = tuple(trials)
+        for trial in found:
+            if self._ids.setdefault(trial.name, trial.experiment.id) != trial.experiment.id:
+                raise BadInput(f"two trials of the search would share the folder {trial.folder}, though they differ: "
+                               f"change the search space a little, and give another --name")
+        return found
 
-    def _search_left(self, halving: Halving, standings: Standings) -> int:
-        """Epochs, were all samples of the search tried."""
-        search = self.sweep.search
-        assert search is not None
-        count, before, all_epochs = len(halving.states), 0, 0
-        for number, rung in enumerate(self.rungs):
-            all_epochs += max(1, count // search.reduction**number) * (rung - before)
-            before = rung
-        each = len(self.sweep.classes) * search.seeds
-        trained = sum(standings.get(trial.name, _NOTHING).epochs for number in range(count)
-                      for trial in self._searched(number, self.sweep.epochs))
-        return max(0, all_epochs * each - trained)
-
-    def _make_searched(self, number: int, epochs: int) -> tuple[Trial, ...]:
-        return tuple(searched(self.sweep, number, self._settings[number], epochs))
-
-    def _make_tested(self, selected: int | None) -> tuple[Trial, ...]:
-        return tuple(tested(self.sweep, {} if selected is None else self._settings[selected]))

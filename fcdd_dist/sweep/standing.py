@@ -39,7 +39,7 @@ class Standing:
         """Whether nothing is left to do for ``trial``."""
         if trial.tested:
             return self.result is not None and self.result["epochs"] >= trial.experiment.epochs
-        return self.diverged or self.epochs >= trial.experiment.epochs
+        return self.diverged or trial.experiment.epochs in self.figures
 
 
 def look(store: Store, sweep: Sweep, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Standing]]:
@@ -52,8 +52,8 @@ def standing(store: Store, sweep: Sweep, trial: Trial) -> Standing:
     run = store.at(trial.folder)
     wanted = fingerprint(trial.experiment, sweep.data_id, sweep.exposure_id)
     result = _read(run, RESULT, wanted, epochs=int)
-    if result is not None and sweep.search is None:  # no figures of the hold-out are asked for
-        return Standing(epochs=result["epochs"], result=result)
+    if sweep.search is None and (done := Standing(result=result)).has(trial):  # nobody asks for its figures
+        return replace(done, epochs=done.result["epochs"])
     found = _committed(run, wanted, result)
     divergence = _read(run, DIVERGED, wanted, reason=str)
     return found if divergence is None else replace(found, reason=divergence["reason"], diverged=True)

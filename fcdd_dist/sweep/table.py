@@ -8,13 +8,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..published import MEAN, published
 from ..storage import Store
-from .plan import Plan
+from .halving import Halving
+from .plan import Plan, Standings, signed
+from .space import Settings
 from .standing import Standing
 from .trials import Trial
 from .value import Sweep
@@ -23,7 +26,7 @@ TABLE, CSV, MARKDOWN = "table.json", "table.csv", "table.md"
 _NOTHING = Standing()
 
 
-def table(plan: Plan, standings: Mapping[str, Standing]) -> dict[str, Any]:
+def table(plan: Plan, standings: Standings) -> dict[str, Any]:
     """See the README for its keys. ``standings``: by the names of trials; those not there have not begun."""
     sweep = plan.sweep
     cells = [_cell(sweep, trial, standings.get(trial.name, _NOTHING)) for trial in plan.cells(standings)]
@@ -32,7 +35,7 @@ def table(plan: Plan, standings: Mapping[str, Standing]) -> dict[str, Any]:
                for class_id in sweep.classes]
     return {"schema_version": 1, "recipe": sweep.recipe, "protocol": sweep.protocol, "epochs": sweep.epochs,
             "seeds": sweep.seeds, "complete": all(cell["state"] == "done" for cell in cells), "cells": cells,
-            "classes": classes, "mean": _mean(sweep, classes), "search": plan.search_table(standings)}
+            "classes": classes, "mean": _mean(sweep, classes), "search": _search(plan, standings)}
 
 
 def write_table(store: Store, found: Mapping[str, Any]) -> None:
@@ -98,6 +101,42 @@ def _unnamed(sweep: Sweep, class_id: str, seed: int) -> dict[str, Any]:
     """A cell of which the search has not yet found the setting."""
     return {"class": class_id, "name": sweep.names[class_id], "seed": seed, "trial": None, "state": "waiting",
             "reason": None, "epochs": 0, "auroc": None, "average_precision": None}
+
+
+def _search(plan: Plan, standings: Standings) -> dict[str, Any] | None:
+    search = plan.sweep.search
+    if search is None:
+        return None
+    state = plan.search(standings)
+    asked = dict(state.halving.wanted)  # of each setting the highest rung
+    return {"select": search.select, "searcher": search.searcher, "scheduler": search.scheduler,
+            "rungs": list(plan.rungs), "selected": state.halving.selected,
+            "settings": [_setting(plan, number, setting, asked[number], state.halving, standings)
+                         for number, setting in enumerate(state.settings)]}
+
+
+def _setting(plan: Plan, number: int, setting: Settings, asked: int, halving: Halving,
+             standings: Standings) -> dict[str, Any]:
+    """``asked``: the rung that it has been let go on to."""
+    assert plan.sweep.search is not None
+    figure, select, cells = halving.figures.get(number), plan.sweep.search.select, []
+    for trial in plan.searched(number, setting)[asked]:
+        standing = standings.get(trial.name, _NOTHING)
+        figures = standing.figures
+        reached = asked in figures  # what failed after that, failed as a run that is tested
+        # How much of what diverged was committed before, the clock decides; not so the last rung that was reached.
+        epochs = (max((rung for rung in plan.rungs if rung in figures), default=0)
+                  if standing.diverged and not reached else standing.epochs)
+        cells.append({"class": trial.class_id, "seed": trial.seed, "trial": trial.folder, "epochs": epochs,
+                      "figure": figures[figure.epochs][select] if figure and figure.epochs in figures else None,
+                      "reason": None if reached else standing.reason})
+    state: str = halving.states[number]
+    if state == "diverged" or any(cell["reason"] for cell in cells):
+        state = "failed"
+    elif state == "waiting" and any(cell["epochs"] for cell in cells):
+        state = "running"
+    return {"number": number, "settings": setting, "state": state, "epochs": figure.epochs if figure else 0,
+            "figure": signed(figure.value, select) if figure and math.isfinite(figure.value) else None, "cells": cells}
 
 
 def _class(sweep: Sweep, class_id: str, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 from ..experiment import Experiment, leaves
 from .value import TRIALS, Sweep
+
+DIGITS = 8  # of an experiment's id, that tell the settings of a search apart
 
 
 @dataclass(frozen=True)
@@ -29,30 +32,40 @@ class Trial:
         """In that of the sweep."""
         return f"{TRIALS}/{self.name}"
 
+    def up_to(self, epochs: int) -> Trial:
+        return replace(self, experiment=self.experiment.model_copy(update={"epochs": epochs}))
 
-def searched(sweep: Sweep, number: int, setting: Mapping[str, Any], epochs: int) -> Iterator[Trial]:
-    """Those that a setting is judged by, trained for ``epochs``."""
+
+def searched(sweep: Sweep, number: int, setting: Mapping[str, Any]) -> Iterator[Trial]:
+    """Those that a setting is judged by, up to all epochs."""
     assert sweep.search is not None
     for class_id in sweep.classes:
         for seed in range(sweep.search.seeds):
-            yield _trial(sweep, class_id, seed, setting, number, epochs)
+            yield _trial(sweep, class_id, seed, setting, number)
 
 
 def tested(sweep: Sweep, setting: Mapping[str, Any]) -> Iterator[Trial]:
     """The cells of the table: every class with every seed, all seeds of a class in a row."""
     for class_id in sweep.classes:
         for seed in range(sweep.seeds):
-            yield _trial(sweep, class_id, seed, setting, None, sweep.epochs)
+            yield _trial(sweep, class_id, seed, setting, None)
 
 
-def _trial(sweep: Sweep, class_id: str, seed: int, setting: Mapping[str, Any], number: int | None,
-           epochs: int) -> Trial:
+def _trial(sweep: Sweep, class_id: str, seed: int, setting: Mapping[str, Any], number: int | None) -> Trial:
     experiment = sweep.experiment_of(class_id, seed, setting, tested=number is None)
     # With a search the name tells the setting. One of which the tested run is the very same goes on from what it has.
-    name = f"{class_id}-s{seed}" + (f"-{experiment.id[:8]}" if sweep.search else "")
-    return Trial(name, class_id, seed, experiment.model_copy(update={"epochs": epochs}), number)
+    name = f"{class_id}-s{seed}" + (f"-{experiment.id[:DIGITS]}" if sweep.search else "")
+    return Trial(name, class_id, seed, experiment, number)
 
 
 def parameters(trial: Trial) -> dict[str, Any]:
     """What the trial is, flat, by dotted paths."""
     return {"class": trial.class_id, "seed": trial.seed, **dict(leaves(trial.experiment.model_dump(mode="json")))}
+
+
+def varied(sweep: Sweep, trial: Trial) -> dict[str, Any]:
+    """What tells the trial from the others of its sweep: class, seed, and the values of what is searched."""
+    tree, found = trial.experiment.model_dump(mode="json"), {"class": trial.class_id, "seed": trial.seed}
+    for path in sweep.search.space if sweep.search else ():
+        found[path] = reduce(lambda node, name: node and node.get(name), path.split("."), tree)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -58,11 +59,11 @@ class Sweep(Value):
         """Of one trial; ``setting``: values by path. ``tested``: trained as the protocol has it, not for a search."""
         train_on = "train+holdout" if tested and self.protocol == "paper" else "train"
         mine = self.experiment
-        base = recipe(self.recipe).experiment(class_id, seed).override(self.settings)
+        base = _base(self.recipe, self.settings, class_id, seed)
         base = base.model_copy(update={
             "epochs": mine.epochs, "precision": mine.precision,
             "data": base.data.model_copy(update={"form": mine.data.form, "train_on": train_on})})
-        return base.override(f"{path}={json.dumps(value)}" for path, value in setting.items())
+        return base.override(f"{path}={json.dumps(value)}" for path, value in setting.items()) if setting else base
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=1)
@@ -81,7 +82,8 @@ class Sweep(Value):
         Without a search a sweep may grow: by classes, seeds and epochs. What a search has found holds for what it was
         made of.
         """
-        changed = differences(self.experiment, there.experiment)
+        first = there.classes[0]  # which may come later in this one, or not at all
+        changed = differences(self.experiment_of(first, 0, {}, tested=False), there.experiment)
         changed += [f"{name}: {before} -> {now}" for name, before, now in (
             ("protocol", there.protocol, self.protocol), ("data set", there.data_id, self.data_id),
             ("exposure set", there.exposure_id, self.exposure_id)) if before != now]
@@ -89,7 +91,7 @@ class Sweep(Value):
         if lost := [class_id for class_id in there.classes if class_id not in self.classes]:
             changed.append(f"classes: without {', '.join(lost)}")
         if self.search is not None and (new := [one for one in self.classes if one not in there.classes]):
-            changed.append(f"classes: {', '.join(new)} not there before the search")
+            changed.append(f"classes: with {', '.join(new)}, which the search has not seen")
         for name, before, now in (("seeds", there.seeds, self.seeds), ("epochs", there.epochs, self.epochs)):
             if now < before or (now > before and self.search is not None and name == "epochs"):
                 changed.append(f"{name}: {before} -> {now}")
@@ -97,10 +99,22 @@ class Sweep(Value):
             raise Conflict(f"{where} is a sweep of other settings ({'; '.join(changed)}): give another --name")
 
 
+@lru_cache(maxsize=1024)  # the same for every setting of a search
+def _base(name: str, settings: tuple[str, ...], class_id: str, seed: int) -> Experiment:
+    return recipe(name).experiment(class_id, seed).override(settings)
+
+
 def _differences(there: Search | None, mine: Search | None) -> list[str]:
     if there is None or mine is None:
-        return [] if there == mine else [f"search: {'none' if there is None else 'there'} -> "
-                                         f"{'none' if mine is None else 'there'}"]
-    before, now = (search.model_dump(mode="json") for search in (there, mine))
-    return [f"search {name}: {json.dumps(before[name])} -> {json.dumps(now[name])}"
-            for name in now if before[name] != now[name]]
+        before, now = ("none" if search is None else f"over {', '.join(search.space)}" for search in (there, mine))
+        return [] if there == mine else [f"search: {before} -> {now}"]
+    before, now = (_flat(search) for search in (there, mine))
+    return [f"search {name}: {before.get(name, 'absent')} -> {now.get(name, 'absent')}"
+            for name in before | now if before.get(name) != now.get(name)]
+
+
+def _flat(search: Search) -> dict[str, str]:
+    """What it is made of as JSON, the axes by their paths; the order of which numbers the settings."""
+    tree = search.model_dump(mode="json")
+    space = tree.pop("space")
+    return {name: json.dumps(value) for name, value in (space | tree | {"over": list(space)}).items()}
