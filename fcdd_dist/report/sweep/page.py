@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
 
 from ..drawing import Chart
@@ -60,7 +60,8 @@ def _tiles(facts: Facts) -> str:
 def _classes(facts: Facts) -> str:
     head, rows = words.class_table(facts)
     notes = "".join(f'<p class="note">{escape(line)}</p>' for line in words.table_notes(facts))
-    return section("Classes", _wide(head, rows, {row for row in rows if row[0] == "Mean" and row is rows[-1]}) + notes)
+    mean = rows[len(facts.table.classes):]
+    return section("Classes", _wide(head, rows, mean) + notes)
 
 
 def _protocol(facts: Facts) -> str:
@@ -101,7 +102,7 @@ def _absent(facts: Facts) -> str:
     return section("What is missing", found) if found else ""
 
 
-def _wide(head: Sequence[str], rows: Sequence[Sequence[str]], marked: set = frozenset()) -> str:
+def _wide(head: Sequence[str], rows: Sequence[Sequence[str]], marked: Collection = ()) -> str:
     """A table that scrolls in its own box, its first column standing; ``marked`` rows stand out."""
     lines = []
     for row in rows:

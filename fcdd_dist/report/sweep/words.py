@@ -60,7 +60,7 @@ def table_notes(facts: Facts) -> list[str]:
     if facts.sweep.recipe in PROTOCOLS:
         sources = {row.source for one in facts.table.classes for row in columns(facts.sweep.recipe, one.class_id)}
         found += [f"All other columns: {', '.join(sorted(sources))}, printed with two decimals and without spread. OE: "
-                  f"with outlier exposure; no OE: without. A dash: there is none.",
+                  "with outlier exposure; no OE: without. A dash: there is none.",
                   "*: copied by the paper's authors from other papers, with other networks, other exposure sets and "
                   "sometimes other test images. FCDD and what has no * they trained themselves."]
     return found
