@@ -73,34 +73,36 @@ class Desk:
 
     def done(self, name: str, result: Mapping, said: tuple[str, ...]) -> None:
         """``result``: of a tested run its result.json, of another its lines of metrics."""
-        running = self._running[name]
-        before = self._standings.get(name, _NOTHING)
-        if running.trial.tested:
-            standing = replace(before, epochs=result["epochs"], result=result, reason=None, diverged=False)
-        else:
-            standing = of_history(result["history"], before.result)
-        self._end(running, "done", standing, said)
+        with self._lock:
+            before = self._standings.get(name, _NOTHING)
+            if self._running[name].trial.tested:
+                standing = replace(before, epochs=result["epochs"], result=result, reason=None, diverged=False)
+            else:
+                standing = of_history(result["history"], before.result)
+            self._end(name, "done", standing, said)
 
     def failed(self, name: str, reason: str, diverged: bool, said: tuple[str, ...]) -> None:
-        standing = replace(self._standings.get(name, _NOTHING), reason=reason, diverged=diverged)
-        self._given_up.add(name)
-        self._end(self._running[name], "failed", standing, said)
+        with self._lock:
+            standing = replace(self._standings.get(name, _NOTHING), reason=reason, diverged=diverged)
+            self._given_up.add(name)
+            self._end(name, "failed", standing, said)
 
     def interrupted(self, name: str, said: tuple[str, ...]) -> None:
-        self._given_up.add(name)
-        self._end(self._running[name], "interrupted", self._standings.get(name, _NOTHING), said)
+        """By a request to stop, whoever made it."""
+        with self._lock:
+            self._given_up.add(name)
+            self._end(name, "interrupted", self._standings.get(name, _NOTHING), said)
 
     def say(self, line: str) -> None:
         """What a person should know of a trial that goes on."""
         self._news.append(line)
 
-    def _end(self, running: Running, state: str, standing: Standing, said: tuple[str, ...]) -> None:
-        name = running.trial.name
-        with self._lock:
-            self._standings[name] = standing
-            del self._running[name]
-            self._ended.append(Ended(running.trial, state, standing, running.epochs, said,
-                                     time.monotonic() - running.since))
+    def _end(self, name: str, state: str, standing: Standing, said: tuple[str, ...]) -> None:
+        """By whoever holds the lock."""
+        running = self._running.pop(name)
+        self._standings[name] = standing
+        self._ended.append(Ended(running.trial, state, standing, running.epochs, said,
+                                 time.monotonic() - running.since))
 
     # The driver's thread
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import BadInput
 
 Node = Mapping[str, float]  # amounts by the name of the resource, as Ray tells them
-_PARTS = 1e-6  # Ray counts in ten-thousandths; three times 0.3333 fit on one
+_PARTS = 10_000  # Ray counts in ten-thousandths
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,14 @@ class TrialPlacement:
     max_failures: int = 3  # crashes of a trial that are survived
 
     def __post_init__(self) -> None:
-        if self.gpus < 0:
-            raise BadInput(f"--gpus-per-trial {self.gpus:g}: can't be less than 0")
-        if self.gpus > 1 and self.gpus != int(self.gpus):
-            raise BadInput(f"--gpus-per-trial {self.gpus:g}: write a fraction below 1, or a whole number")
-        if self.gpus > 1 and self.workers == 1:
-            raise BadInput(f"--gpus-per-trial {self.gpus:g}: a worker uses one GPU: give --workers-per-trial, and "
-                           f"--gpus-per-trial 1 for each of them")
-        if self.workers > 1 and self.gpus != int(self.gpus):
+        if not 0 <= self.gpus < math.inf:
+            raise BadInput(f"--gpus-per-trial {self.gpus:g}: give 0, 1, or a fraction between them")
+        if self.gpus > 1:
+            raise BadInput(f"--gpus-per-trial {self.gpus:g}: a worker uses one GPU at most: give --workers-per-trial, "
+                           f"and --gpus-per-trial 1, which is for each of them")
+        if self.gpus and _parts(self.gpus) == 0:
+            raise BadInput(f"--gpus-per-trial {self.gpus:g}: Ray counts in ten-thousandths: give at least 0.0001")
+        if self.workers > 1 and 0 < self.gpus < 1:
             raise BadInput(f"--gpus-per-trial {self.gpus:g} with {self.workers} workers a trial: ranks that share a "
                            f"GPU wait for each other: give 0 or 1, or one worker a trial")
 
@@ -60,4 +61,15 @@ def trials_at_once(nodes: Sequence[Node], placement: TrialPlacement) -> int:
 
 
 def _workers(node: Node, each: Mapping[str, float]) -> int:
-    return int(min(node.get(name, 0) / amount for name, amount in each.items()) + _PARTS)
+    return min(_fit(node.get(name, 0), amount) for name, amount in each.items())
+
+
+def _fit(there: float, amount: float) -> int:
+    """How often, as Ray counts; a fraction is of one GPU and does not span two."""
+    if amount < 1:
+        return int(there) * (_PARTS // _parts(amount))
+    return _parts(there) // _parts(amount)
+
+
+def _parts(amount: float) -> int:
+    return round(amount * _PARTS)

@@ -70,8 +70,9 @@ class SweepView:
 
     def _head(self, running: Sequence[Running], standings: Mapping[str, Standing]) -> str:
         how_far = progress(self._desk.plan, standings)
-        rate = sum(pace.images_per_s for pace in self._paces.values())
-        waits = max((pace.waits for pace in self._paces.values()), default=0.0)
+        paces = [pace for one in running if (pace := self._paces.get(one.trial.name))]
+        rate = sum(pace.images_per_s for pace in paces)
+        waits = max((pace.waits for pace in paces), default=0.0)
         parts = [how_far.described, f"{len(running)} running",
                  f"{how_far.failed} failed" if how_far.failed else "", how_far.best,
                  self._eta(running, how_far.epochs_left), f"{rate:,.0f} images/s" if rate else "",
@@ -87,8 +88,8 @@ class SweepView:
 
     def _eta(self, running: Sequence[Running], left: int) -> str:
         """From the epochs that all trials together have done since the start, in its time."""
-        under_way = sum(max(0, self._paces[one.trial.name].epoch - one.epochs) for one in running
-                        if one.trial.name in self._paces)
+        under_way = sum(max(0, pace.epoch - one.epochs) for one in running
+                        if (pace := self._paces.get(one.trial.name)))
         done = self._trained + under_way
         if not done or left <= under_way:
             return ""
@@ -106,5 +107,5 @@ def _end_line(one: Ended) -> str:
         auroc = standing.result["auroc"]
         return f"{trial.name}: AUROC {'none' if auroc is None else format(auroc, '.4f')} {took}"
     figures = standing.figures.get(trial.experiment.epochs, {})
-    shown = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items() if value is not None)
-    return f"{trial.name}: epoch {standing.epochs}, {shown} {took}"
+    shown = "".join(f", {name.replace('_', ' ')} {value:.4g}" for name, value in figures.items() if value is not None)
+    return f"{trial.name}: epoch {trial.experiment.epochs}{shown} {took}"
