@@ -14,6 +14,8 @@ from bench_children import memory_of, started
 from bench_data import DataSets
 from bench_timing import Bench, Row, Skip
 
+from fcdd_dist.cluster.local import own_folder
+
 _SCRIPT = Path(__file__).with_name("bench_rival.py")
 _RIVALS = {"webdataset": (0, 1, 2), "ImageFolder": (0, 1, 2), "litdata": (0, 1, 2), "mosaicml-streaming": (1,),
            "Ray Data": (1,)}  # with how many workers
@@ -82,8 +84,13 @@ def peers(bench: Bench, data: DataSets) -> list[Row]:
     """Images a second at the best number of workers of each, of the same numbers; all columns stand in the figures."""
     if not Path("/proc/self/smaps_rollup").exists():
         raise Skip("memory is read from /proc/PID/smaps_rollup")
+    with own_folder() as short:  # the names of Ray's sockets are limited
+        return _peers(bench, data, short)
+
+
+def _peers(bench: Bench, data: DataSets, ray: Path) -> list[Row]:
     folder = data.folder / "peers"
-    here = Peers(folder, _images(data, folder, 1 if bench.quick else 2))
+    here = Peers(folder, _images(data, folder, 1 if bench.quick else 2) | {"ray": str(ray)})
     failed: dict[str, str] = {}
     rivals = dict.fromkeys(("webdataset", "ImageFolder"), (1,)) if bench.quick else _RIVALS
     for package in _APART.keys() & rivals.keys():
@@ -101,19 +108,21 @@ def peers(bench: Bench, data: DataSets) -> list[Row]:
 def _turn(here: Peers, every: dict[str, tuple[int, ...]], failed: dict[str, str]) -> Turn:
     """All columns of all that have not failed before; adds to ``failed`` who fails now, and why."""
     turn: Turn = {}
-    for name, counts in every.items():
-        try:
-            for workers in () if name in failed else counts:
-                told: dict[str, float] = {}
+    for workers in every["ours"]:  # those with as many workers follow one another, since other load changes
+        for name in (name for name, counts in every.items() if workers in counts and name not in failed):
+            told: dict[str, float] = {}
+            try:
                 for task in ("speed", "resume", "memory"):
                     told |= here.run(name, task, workers)
-                turn[name, workers] = told
-                print(f"{name}, {workers} workers: " + ", ".join(f"{column} {value:,.4g}" for column, value in
-                                                                 told.items()), file=sys.stderr, flush=True)
-        except RuntimeError as error:
-            if name == "ours":
-                raise
-            failed[name] = str(error)
+            except RuntimeError as error:
+                if name == "ours":
+                    raise
+                failed[name] = str(error)
+                print(f"{name}, {workers} workers: {error}", file=sys.stderr, flush=True)
+                continue
+            turn[name, workers] = told
+            print(f"{name}, {workers} workers: " + ", ".join(f"{column} {value:,.4g}" for column, value in
+                                                             told.items()), file=sys.stderr, flush=True)
     return turn
 
 
@@ -132,7 +141,8 @@ def _row(name: str, counts: tuple[int, ...], turns: list[Turn]) -> Row:
                + (f"behind in {', '.join(behind)}" if behind else "ahead in every column"),
                statistics.median(ratios), "x", 1.0, figures={
                    f"{column}_{workers}_{who}": found[whose, workers][column]
-                   for column in (*_COLUMNS, "peak_rss_mb") for workers in counts
+                   for workers in counts
+                   for column in (*_COLUMNS, "peak_rss_mb", *(() if workers else ("images_per_cpu_s",)))
                    for who, whose in (("ours", "ours"), ("theirs", name))})
 
 
@@ -153,5 +163,5 @@ def _images(data: DataSets, folder: Path, epochs: int) -> dict:
             count += 1
     place = Path(store.url.removeprefix("file://"))
     return {"ours": str(place), "tars": [str(place / shard.key) for shard in shards], "files": str(folder / "files"),
-            "litdata": str(folder / "litdata"), "mosaic": str(folder / "mosaic"), "ray": str(folder / "ray"),
+            "litdata": str(folder / "litdata"), "mosaic": str(folder / "mosaic"),
             "batch": _BATCH, "images": count, "skip": int(0.9 * count / _BATCH), "epochs": epochs}

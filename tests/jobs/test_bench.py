@@ -176,7 +176,8 @@ def test_a_rival_that_fails_has_a_row_and_the_others_go_on(monkeypatch):
             if name == "webdataset" and task == "memory":
                 raise RuntimeError("webdataset with 1 workers, memory ended with 1: no licence")
             ours = name == "ours"
-            return {"speed": {"images_per_s": 30.0 if ours else 10.0, "first_batch_s": self.turns + 9.0 * ours},
+            return {"speed": {"images_per_s": 30.0 if ours else 10.0, "first_batch_s": self.turns + 9.0 * ours,
+                              "images_per_cpu_s": 50.0 if ours else 20.0},
                     "resume": {"resume_s": 1.0}, "memory": {"peak_mb": 1.0, "peak_rss_mb": 1.0}}[task]
 
     monkeypatch.setattr(bench_peers, "Peers", Peers)
@@ -189,6 +190,8 @@ def test_a_rival_that_fails_has_a_row_and_the_others_go_on(monkeypatch):
     assert "at the best number of workers of each, of 0, 1 (0: all of it on one core)" in row.what
     assert "behind in first_batch_s with 0, first_batch_s with 1" in row.what
     assert row.figures["first_batch_s_0_theirs"] == 3.0  # the median of turns 1, 3 and 5
+    assert row.figures["images_per_cpu_s_0_ours"] == 50.0
+    assert "images_per_cpu_s_1_ours" not in row.figures
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="processes are found in /proc")
