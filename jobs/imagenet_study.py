@@ -44,6 +44,8 @@ def main() -> int:
     parser.add_argument("--epochs", metavar="N", type=int, default=60, help="the schedule is shortened to them")
     parser.add_argument("--forms", metavar="A,B", default="square-256", help="stored forms (default: square-256)")
     parser.add_argument("--classes", metavar="A,B", help="WordNet ids (default: all that are there)")
+    parser.add_argument("--seeds", metavar="N", type=int, default=1, help="0 to N - 1 (default: 1)")
+    parser.add_argument("--threads", metavar="N", help="as of `fcdd-dist train`")
     parser.add_argument("--set", metavar="PATH=VALUE", action="append", default=[], help="as of `fcdd-dist train`")
     options = parser.parse_args()
     exposure = alike(options.photographs, options.out / "photographs-224")
@@ -56,16 +58,20 @@ def main() -> int:
             run(["shard", "imagenet30", "--source", str(options.imagenette), "--exposure", str(exposure), "--classes",
                  "all", "--exclude", "none", "--form", form, "--out", str(data)])
         for class_id in classes:
-            name = f"{class_id}-{form}" + "".join(f"-{setting}" for setting in options.set).replace("=", "")
+            name = f"{class_id}-{form}-{options.epochs}" + "".join(f"-{each}" for each in options.set).replace("=", "")
             settings = [word for setting in (f"schedule.shorten={600 / options.epochs}", *options.set)
-                        for word in ("--set", setting)]
+                        for word in ("--set", setting)] + (["--threads", options.threads] if options.threads else [])
             runs = options.out / "runs"
-            run(["train", "imagenet30", "--data", str(data), "--nominal", class_id, "--storage", str(runs),
-                 "--name", name, "--epochs", str(options.epochs), *settings])
-            result = json.loads((runs / name / "result.json").read_text())
+            figures = []
+            for seed in range(options.seeds):
+                run(["train", "imagenet30", "--data", str(data), "--nominal", class_id, "--storage", str(runs),
+                     "--name", f"{name}-s{seed}", "--seed", str(seed), "--epochs", str(options.epochs), *settings])
+                result = json.loads((runs / f"{name}-s{seed}" / "result.json").read_text())
+                figures.append(result["auroc"])
             number = frequencies(data, class_id)
-            lines.append(f"{result['class_name']:<16} {form:<16} AUROC {result['auroc']:.3f}   the one number: "
-                         f"{number['test']:.3f} on the same test, {number['exposure']:.3f} nominal against exposure")
+            lines.append(f"{result['class_name']:<16} {form:<16} AUROC {', '.join(f'{each:.3f}' for each in figures)}, "
+                         f"mean {np.mean(figures):.3f}   the one number: {number['test']:.3f} on the same test, "
+                         f"{number['exposure']:.3f} nominal against exposure")
     print("\n".join(lines))
     return 0
 
