@@ -34,6 +34,7 @@ import bench_s3
 import bench_script
 import bench_sharding
 import bench_steps
+import bench_sweep
 import bench_training
 import torch
 from bench_data import DataSets
@@ -63,6 +64,7 @@ PARTS: dict[str, Callable[[Bench, DataSets], list[Row]]] = {
     "memory": bench_memory.memory,
     "help": bench_processes.help_and_refusal,
     "ray": bench_processes.ray,
+    "sweep": bench_sweep.sweep,
 }
 
 

@@ -14,6 +14,7 @@ from ..run import STOP, Job, claim, prepare, run_rank
 from ..storage import expect_up, open_store
 from ..storage.lease import Lease
 from ..sweep.standing import note_divergence
+from ..training.hparams import write_hparams
 from ..world import World
 from .placement import Placement
 
@@ -30,8 +31,9 @@ def trial(config: dict[str, Any]) -> None:
     job, said = Job.from_json(config["job"]), []
     told: dict[str, Any] = {"state": "failed", "result": None, "reason": None, "diverged": False}
     try:
-        told |= {"state": "done", "result": _nested(job, config, said.append) if config["workers"] > 1 else
-                 _alone(job, config, said.append)}
+        result = _nested(job, config, said.append) if config["workers"] > 1 else _alone(job, config, said.append)
+        write_hparams(open_store(job.run), config["parameters"], result, job.experiment.epochs)
+        told |= {"state": "done", "result": result}
     except Interrupted as interrupted:
         told |= {"state": "interrupted", "reason": str(interrupted)}
     except Conflict:  # somebody's who may just be dying

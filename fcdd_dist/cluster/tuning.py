@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import FcddError
 from ..run import Job
-from ..sweep.trials import Trial
+from ..sweep.trials import Trial, varied
 from .desk import Desk
 from .slots import TrialPlacement
 from .trial import trial as run_trial
@@ -67,8 +67,9 @@ def _tuner(desk: Desk, job_of: Callable[[Trial], Job], placement: TrialPlacement
             if (trial := here.desk.take()) is None:
                 return Searcher.FINISHED if here.desk.over() else None
             job = here.job_of(trial).model_copy(update={"sharers": _sharers(placement, at_once)})
-            return {"job": job.to_json(), "name": trial.name, "workers": placement.workers, "cpus": placement.cpus,
-                    "gpus": placement.gpus, "max_failures": placement.max_failures}
+            return {"job": job.to_json(), "name": trial.name, "parameters": varied(here.desk.plan.sweep, trial),
+                    "workers": placement.workers, "cpus": placement.cpus, "gpus": placement.gpus,
+                    "max_failures": placement.max_failures}
 
         def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
             """See ``Ends``, which is told more."""

@@ -18,11 +18,12 @@ _COLUMNS = [(TEST["auroc"], "AUROC"), (TEST["average_precision"], "average preci
             (HOLDOUT_AUROC, "hold-out AUROC"), (HOLDOUT_LOSS, "hold-out loss")]
 
 
-def write_hparams(run: Store, parameters: Mapping[str, Any], figures: Mapping[str, float | None], epoch: int) -> None:
+def write_hparams(run: Store, parameters: Mapping[str, Any], figures: Mapping[str, Any], epoch: int) -> None:
     """To be called when a trial is done; nothing in it tells of when that was.
 
     ``parameters``: the class, the seed and the fields that differ between the trials of the sweep, the same names for
-    all of them. ``figures``: "auroc" and "average_precision" on test, where there are any, after ``epoch`` epochs.
+    all of them. ``figures``: "auroc" and "average_precision" on test, where there are any (others are not looked at),
+    after ``epoch`` epochs.
     """
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
@@ -40,7 +41,8 @@ def write_hparams(run: Store, parameters: Mapping[str, Any], figures: Mapping[st
         content = SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME,
                                              content=data.SerializeToString(deterministic=True))
         told.append(Summary.Value(tag=tag, tensor=metadata.NULL_TENSOR, metadata=SummaryMetadata(plugin_data=content)))
-    test = [Summary.Value(tag=TEST[name], simple_value=value) for name, value in figures.items() if value is not None]
+    test = [Summary.Value(tag=tag, simple_value=figures[name]) for name, tag in TEST.items()
+            if figures.get(name) is not None]
     run.write(HPARAMS, event_file([Event(summary=Summary(value=told)),
                                    Event(step=epoch, summary=Summary(value=test))], 0.0))
 
