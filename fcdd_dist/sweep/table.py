@@ -10,6 +10,7 @@ import io
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,11 @@ _NOTHING = Standing()
 
 
 def table(plan: Plan, standings: Standings) -> dict[str, Any]:
-    """See the README for its keys. ``standings``: by the names of trials; those not there have not begun."""
+    """See the README for its keys. ``standings``: by the names of trials; those not there have not begun.
+
+    A run whose test images are all normal or all anomalous is done and has no AUROC: means are over those that have
+    one, and there is none over classes where one of them has none.
+    """
     sweep = plan.sweep
     cells = [_cell(sweep, trial, standings.get(trial.name, _NOTHING)) for trial in plan.cells(standings)]
     cells = cells or [_unnamed(sweep, class_id, seed) for class_id in sweep.classes for seed in range(sweep.seeds)]
@@ -71,20 +76,27 @@ def summary(found: Mapping[str, Any]) -> list[str]:
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
              for row in (head, *rows)]
-    search = found["search"]
-    if search is not None and search["selected"] is not None:
-        best = search["settings"][search["selected"]]
-        chosen = ", ".join(f"{path}={json.dumps(value)}" for path, value in best["settings"].items())
-        lines.insert(0, f"selected setting {best['number']} of {len(search['settings'])} by "
-                        f"{search['select'].replace('_', ' ')} {best['figure']:.4g}, never by test: {chosen}")
-    failed = [(cell["trial"], cell["reason"]) for cell in found["cells"] if cell["state"] == "failed"]
-    failed += [(cell["trial"], cell["reason"]) for row in (search or {"settings": []})["settings"]
-               for cell in row["cells"] if cell["reason"] is not None]
-    lines += [f"failed {trial}: {reason}" for trial, reason in failed]
+    if found["search"] is not None:
+        lines = [*_search_lines(found["search"]), *lines]
+    lines += [f"failed {cell['trial']}: {cell['reason']}" for cell in found["cells"] if cell["state"] == "failed"]
     missing = sum(cell["state"] != "done" for cell in found["cells"])
     if missing:
         lines.append(f"{missing} of {len(found['cells'])} runs are missing; the same command tries them again")
     return lines
+
+
+def _search_lines(search: Mapping[str, Any]) -> list[str]:
+    settings = search["settings"]
+    if search["selected"] is not None:
+        best = settings[search["selected"]]
+        chosen = ", ".join(f"{path}={json.dumps(value)}" for path, value in best["settings"].items())
+        return [f"selected setting {best['number']} of {len(settings)} by {search['select'].replace('_', ' ')} "
+                f"{best['figure']:.4g}, never by test: {chosen}"]
+    counts = Counter(row["state"] for row in settings)
+    shown = ", ".join(f"{counts[state]} {state}" for state in sorted(counts))
+    failed = {cell["trial"]: cell["reason"] for row in settings for cell in row["cells"] if cell["reason"]}
+    return [f"no setting is selected of {len(settings)}: {shown}",
+            *(f"failed {trial}: {reason}" for trial, reason in failed.items())]
 
 
 def _cell(sweep: Sweep, trial: Trial, standing: Standing) -> dict[str, Any]:
@@ -188,4 +200,4 @@ def _number(value: float | None, form: str = ".4f") -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
