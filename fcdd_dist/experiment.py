@@ -301,7 +301,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     return f"{path}: {message}{shown}" if path else message
 
 
-def newer_schema(text: bytes, known: int) -> bool:
+def newer_schema(text: bytes | str, known: int) -> bool:
     """Whether a stored record says that it is of a later schema than the one that we know."""
     try:
         version = json.loads(text)["schema_version"]

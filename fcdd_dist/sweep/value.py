@@ -10,11 +10,12 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from ..errors import BadInput, Conflict
-from ..experiment import Count, Experiment, Value, differences, explain
+from ..experiment import Count, Experiment, Value, differences, explain, newer_schema
 from ..recipes import recipe
 from .space import Axis
 
 SWEEP, TRIALS = "sweep.json", "trials"
+SCHEMA = 1
 Select = Literal["holdout_loss", "holdout_auroc"]
 
 
@@ -34,7 +35,7 @@ class Search(Value):
 class Sweep(Value):
     """Everything that the table of a sweep depends on but for the bytes of its data, which ``data_id`` stands for."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1] = SCHEMA
     experiment: Experiment  # of the first class and seed 0, trained on `train`, before any search
     settings: tuple[str, ...]  # PATH=VALUE, by which it differs from its recipe's
     classes: tuple[str, ...]
@@ -71,6 +72,8 @@ class Sweep(Value):
     @classmethod
     def from_json(cls, text: bytes | str, where: str) -> Sweep:
         """Raises BadInput that names ``where``, the path and what is wrong with it."""
+        if newer_schema(text, SCHEMA):
+            raise BadInput(f"{where} was written by a newer fcdd_dist: update this one")
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
