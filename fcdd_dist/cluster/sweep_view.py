@@ -74,8 +74,8 @@ class SweepView:
         rate = sum(pace.images_per_s for pace in paces)
         waits = max((pace.waits for pace in paces), default=0.0)
         parts = [how_far.described, f"{len(running)} running",
-                 f"{how_far.failed} failed" if how_far.failed else "", how_far.best,
-                 self._eta(running, how_far.epochs_left), f"{rate:,.0f} images/s" if rate else "",
+                 f"{how_far.failed} failed" if how_far.failed else "", self._eta(running, how_far.epochs_left),
+                 how_far.best, f"{rate:,.0f} images/s" if rate else "",
                  f"waits up to {waits:.0%} for input".replace("%", " %") if waits > _WAITS else ""]
         return "  ".join(part for part in parts if part)
 

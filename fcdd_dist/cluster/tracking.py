@@ -39,9 +39,11 @@ class Tracking:
             self._finish(self._ended.popleft())
 
     def close(self) -> None:
-        self.look((), {})
-        for tracker in self._trackers:
-            tracker.close()
+        try:
+            self.look((), {})
+        finally:
+            for tracker in self._trackers:
+                tracker.close()
 
     def _start(self, trial: Trial) -> None:
         if trial.name not in self._started:
