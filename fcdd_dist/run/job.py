@@ -130,11 +130,7 @@ def prepare(job: Job) -> Prepared:
     """Checks a job by reading manifests and listings, no images. Raises BadInput in one line."""
     recipe(job.experiment.data.recipe)
     store = _open(job.data, job)
-    data = load_manifest(store)
-    if data.kind == "exposure":
-        raise BadInput(f"{store.url} is an exposure set: give it with --exposure, and a data set with --data")
-    if data.recipe != job.experiment.data.recipe:
-        raise BadInput(f"{store.url} is a data set of recipe {data.recipe}, not {job.experiment.data.recipe}")
+    data = load_data(store, job.experiment.data.recipe)
     nominal = data.class_id(job.experiment.data.nominal)
     experiment = _with(job.experiment, nominal, data)
     part = data.part("train", nominal)
@@ -150,6 +146,16 @@ def prepare(job: Job) -> Prepared:
     if exposure_store is not None:
         check_sizes(exposure_store, prepared.shards("exposure", "train", "holdout"))
     return prepared
+
+
+def load_data(store: Store, recipe_name: str) -> Manifest:
+    """The manifest of a data set. Raises BadInput where there is none, an exposure set, or that of another recipe."""
+    data = load_manifest(store)
+    if data.kind == "exposure":
+        raise BadInput(f"{store.url} is an exposure set: give it with --exposure, and a data set with --data")
+    if data.recipe != recipe_name:
+        raise BadInput(f"{store.url} is a data set of recipe {data.recipe}, not {recipe_name}")
+    return data
 
 
 def check(prepared: Prepared) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..data.manifest import EXPOSURE, Manifest, check_sizes
-from ..errors import BadInput, nearest
+from ..errors import BadInput
 from ..experiment import Experiment
-from ..run import Job, Prepared, prepare
+from ..run import Job, Prepared, load_data, prepare
+from ..storage import open_store
 
 
 def check_classes(wanted: Sequence[str], manifest: Manifest, where: str) -> tuple[str, ...]:
@@ -25,21 +26,16 @@ def check_classes(wanted: Sequence[str], manifest: Manifest, where: str) -> tupl
             again = f"{name!r}" if name == found[class_id] else f"{found[class_id]!r} and {name!r}, which is the same,"
             raise BadInput(f"--nominal names {again} twice")
         if class_id not in there:
-            raise BadInput(f"{where} has no training images of class {class_id!r}{nearest(class_id, there)}")
+            raise BadInput(f"{where} has no training images of class {class_id!r}: choose another, or shard more")
         found[class_id] = name
     return tuple(found)
 
 
-def prepare_first(experiment: Experiment, data: str, exposure: str | None, run: str, *, nominal: Sequence[str],
-                  ) -> tuple[Prepared, tuple[str, ...]]:
-    """The data of all ``nominal`` classes, checked as those of a run are; and the ids of the classes."""
-    from ..data.manifest import load_manifest
-    from ..storage import open_store
-
+def prepare_first(experiment: Experiment, data: str, exposure: str | None, run: str, *,
+                  nominal: Sequence[str]) -> tuple[Prepared, tuple[str, ...]]:
+    """The data of all ``nominal`` classes, checked as those of a run are, for the first; and the ids of the classes."""
     store = open_store(data)
-    manifest = load_manifest(store)
-    if manifest.kind == "exposure":
-        raise BadInput(f"{store.url} is an exposure set: give it with --exposure, and a data set with --data")
+    manifest = load_data(store, experiment.data.recipe)
     classes = check_classes(nominal, manifest, store.url)
     if not classes:
         raise BadInput(f"{store.url} has no class with training images")
@@ -58,6 +54,9 @@ def check_search(prepared: Prepared, classes: Sequence[str]) -> None:
         if manifest.part("holdout", class_id) is None:
             raise BadInput(f"{prepared.data_store.url} has no hold-out images of class {class_id!r}, and settings are "
                            f"compared on nothing else: shard more images")
-    if exposure is None or exposure.part("holdout", EXPOSURE) is None:
+    if exposure is None:
+        raise BadInput("settings are compared on images of the exposure set, too, and exposure.probability is 0: set "
+                       "it above 0")
+    if exposure.part("holdout", EXPOSURE) is None:
         raise BadInput("the exposure set has no hold-out images, and settings are compared on nothing else: shard more "
                        "images")
