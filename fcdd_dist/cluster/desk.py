@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..sweep.plan import Plan
@@ -87,11 +87,12 @@ class Desk:
             self._given_up.add(name)
             self._end(name, "failed", standing, said)
 
-    def interrupted(self, name: str, said: tuple[str, ...]) -> None:
-        """By a request to stop, whoever made it."""
+    def interrupted(self, name: str, history: Sequence[Mapping], said: tuple[str, ...]) -> None:
+        """By a request to stop, whoever made it. ``history``: lines of metrics, as committed."""
         with self._lock:
             self._given_up.add(name)
-            self._end(name, "interrupted", self._standings.get(name, _NOTHING), said)
+            standing = of_history(history, self._standings.get(name, _NOTHING).result)
+            self._end(name, "interrupted", standing, said)
 
     def say(self, line: str) -> None:
         """What a person should know of a trial that goes on."""

@@ -202,8 +202,7 @@ class _Driver:
             self._looking.start(self._look)
             self._look_at = now + max(1.0, self._store.look_every)
         if self._dirty and not self._writing.busy:
-            self._writing.start(partial(write_table, self._store, table(self._desk.plan, standings)))
-            self._dirty = False
+            self._write_table(standings)
         if asked and not self._asking.busy and now >= self._ask_at:
             self._asking.start(self._ask)
             self._ask_at = now + _ASK_AGAIN_S
@@ -212,6 +211,10 @@ class _Driver:
     def _look(self) -> None:
         self._trackers.look(self._desk.running(), self._view.look())
 
+    def _write_table(self, standings: dict[str, Standing]) -> None:
+        self._writing.start(partial(write_table, self._store, table(self._desk.plan, standings)))
+        self._dirty = False
+
     def _ask(self) -> None:
         for running in self._desk.running():
             self._store.write(f"{running.trial.folder}/{STOP}", b"{}")
@@ -219,6 +222,10 @@ class _Driver:
     def close(self) -> None:
         for background in (self._looking, self._asking):
             background.close()  # an error of theirs has been raised, or comes too late
-        if (failed := self._writing.close()) is not None:
+        failed = self._writing.close()
+        if failed is None and self._dirty:
+            self._write_table(self._desk.standings())
+            failed = self._writing.close()
+        if failed is not None:
             self._say(f"the table could not be written: {failed}")
         self._trackers.close()

@@ -14,6 +14,7 @@ from ..run import STOP, Job, claim, prepare, run_rank
 from ..storage import expect_up, open_store
 from ..storage.lease import Lease
 from ..sweep.standing import note_divergence
+from ..training.curves import read_metrics
 from ..training.hparams import write_hparams
 from ..world import World
 from .placement import Placement
@@ -35,7 +36,8 @@ def trial(config: dict[str, Any]) -> None:
         write_hparams(open_store(job.run), config["parameters"], result, job.experiment.epochs)
         told |= {"state": "done", "result": result}
     except Interrupted as interrupted:
-        told |= {"state": "interrupted", "reason": str(interrupted)}
+        told |= {"state": "interrupted", "reason": str(interrupted),
+                 "result": {"history": read_metrics(open_store(job.run))}}
     except Conflict:  # somebody's who may just be dying
         raise
     except NonFiniteLoss as error:

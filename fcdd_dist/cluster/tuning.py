@@ -89,7 +89,7 @@ def _tuner(desk: Desk, job_of: Callable[[Trial], Job], placement: TrialPlacement
             if told["state"] == "done":
                 here.desk.done(name, told["result"], said)
             elif told["state"] == "interrupted":
-                here.desk.interrupted(name, said)
+                here.desk.interrupted(name, told["result"]["history"], said)
             else:
                 here.desk.failed(name, told["reason"], told["diverged"], said)
 

@@ -74,14 +74,14 @@ def test_what_failed_is_not_given_out_again_in_this_attempt_but_in_the_next(dive
     assert again.standings()[first.name] == Standing(9, result=result(first))  # and nothing of a reason
 
 
-def test_what_was_interrupted_keeps_its_standing_and_waits_for_the_next_attempt():
+def test_what_was_interrupted_has_what_it_has_committed_and_waits_for_the_next_attempt():
     plan = Plan(sweep(["coat"], seeds=1))
     desk = Desk(plan, {"coat-s0": Standing(epochs=4)})
     trial = desk.take()
-    desk.interrupted(trial.name, ("stopped after epoch 6",))
+    desk.interrupted(trial.name, history(trial, 6), ("stopped after epoch 6",))
     assert desk.take() is None
     assert desk.over()
-    assert desk.standings() == {"coat-s0": Standing(epochs=4)}
+    assert desk.standings()["coat-s0"].epochs == 6
     assert [one.state for one in desk.ended()] == ["interrupted"]
     assert taken(Desk(plan, desk.standings())) == [trial]
 
@@ -92,7 +92,7 @@ def test_when_it_is_closed_nothing_more_is_given_out_and_it_is_over_with_the_las
     desk.close()
     assert desk.take() is None
     assert not desk.over()
-    desk.interrupted(trial.name, ())
+    desk.interrupted(trial.name, [], ())
     assert desk.over()
 
 

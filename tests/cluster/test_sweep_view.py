@@ -144,7 +144,7 @@ def test_each_that_ends_has_a_line(minutes):
     scene.desk.done(best.name, result(best, auroc=0.98765), ("going on from epoch 3",))
     scene.desk.done(none.name, result(none, auroc=None), ())
     scene.desk.failed(failed.name, "no memory", False, ())
-    scene.desk.interrupted(stopped.name, ())
+    scene.desk.interrupted(stopped.name, [], ())
     scene.view.tell(scene.desk.ended())
     assert scene.said == [
         "coat-s0: going on from epoch 3", "coat-s0: AUROC 0.9877 in 1:00 min", "coat-s1: AUROC none in 1:00 min",
