@@ -84,4 +84,12 @@ def _nested(job: Job, config: dict[str, Any], say: Say) -> dict:
 
     placement = Placement(config["workers"], config["workers"], config["cpus"], int(config["gpus"]),
                           config["max_failures"])
-    return train(job, placement, ray.get_runtime_context().gcs_address, say, lambda line: None)
+    lines: list[str] = []
+    try:
+        return train(job, placement, ray.get_runtime_context().gcs_address, lines.append, lambda line: None)
+    except Interrupted:
+        raise
+    except FcddError:  # else nobody needs to know
+        for line in lines:
+            say(line)
+        raise
