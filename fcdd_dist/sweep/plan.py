@@ -106,8 +106,7 @@ class Plan:
             if found == final:
                 self._final = final
                 return SearchState(generations, finished, halving)
-            # Figures only come in, and the searcher goes on from those of the last time; unless these are others.
-            final = found if final.items() <= found.items() else {}
+            final = found  # each time at least one more generation is that of these very figures
 
     def searched(self, number: int, setting: Settings) -> Mapping[int, tuple[Trial, ...]]:
         """Those that setting ``number`` is judged by, up to each rung: one a class and seed."""
