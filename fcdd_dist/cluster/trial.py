@@ -80,8 +80,10 @@ def _nested(job: Job, config: dict[str, Any], say: Say) -> dict:
     """By Ray Train workers of its own; this process only drives them."""
     import ray
 
+    from .orphans import remove_orphans
     from .train import train
 
+    remove_orphans()  # of a process that drove a trial and was killed, such as the one before this one
     placement = Placement(config["workers"], config["workers"], config["cpus"], int(config["gpus"]),
                           config["max_failures"])
     lines: list[str] = []

@@ -5,11 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
+
+from fcdd_dist.cluster import local
+from fcdd_dist.cluster.placement import Placement
 
 CPUS = 2
 RATES = (0.001, 0.003, 0.01, 0.03)  # the trials compete for room for one
@@ -28,36 +33,44 @@ def nested_sweep(data: str, folder: Path, name: str, settings: int) -> int:
                  "--precision", "float32"])
 
 
-def left() -> dict[str, object]:
-    """What is not as in a Ray that nobody has used; empty where all is, at the latest after some seconds."""
+def left(*known: str) -> dict[str, object]:
+    """What is not as in a Ray that nobody has used; empty where all is, at the latest after some seconds.
+
+    ``known``: classes of actors that may be there.
+    """
     deadline = time.monotonic() + _WITHIN_S
-    while (found := _left()) and time.monotonic() < deadline:
+    while (found := _left(known)) and time.monotonic() < deadline:
         time.sleep(0.2)
     return found
 
 
-def _left() -> dict[str, object]:
+def _left(known: tuple[str, ...]) -> dict[str, object]:
     import ray
     from ray._private import state
     from ray.util import placement_group_table
 
     groups = [group["placement_group_id"] for group in placement_group_table().values() if group["state"] != "REMOVED"]
     actors = [actor["ActorClassName"] for actor in state.actors().values()
-              if actor["State"] != "DEAD" and actor["ActorClassName"] != _RAYS_OWN]
+              if actor["State"] != "DEAD" and actor["ActorClassName"] not in (*known, _RAYS_OWN)]
     taken = CPUS - ray.available_resources().get("CPU", 0)
     return {name: found for name, found in (("groups", groups), ("actors", actors), ("CPUs", taken)) if found}
 
 
-def main(data: str, folder: str, count: str, say: Callable[[str], None] = print) -> int:
-    import ray
+@contextlib.contextmanager
+def small_ray() -> Iterator[None]:
+    """One for all sweeps within, of two CPUs, however many this machine has."""
+    with mock.patch.object(local, "cores", return_value=CPUS), local.session(None, Placement(cpus=1), [].append):
+        yield
 
-    ray.init(num_cpus=CPUS, num_gpus=0, include_dashboard=False, log_to_driver=False)
+
+def main(data: str, folder: str, count: str, say: Callable[[str], None] = print) -> int:
     failed = 0
-    for number in range(int(count)):
-        began = time.monotonic()
-        code, found = nested_sweep(data, Path(folder), f"n{number}", settings=2), left()
-        failed += bool(code or found)
-        say(f"sweep {number}: exit code {code} after {time.monotonic() - began:.0f} s, left: {found or 'nothing'}")
+    with small_ray():
+        for number in range(int(count)):
+            began = time.monotonic()
+            code, found = nested_sweep(data, Path(folder), f"n{number}", settings=2), left()
+            failed += bool(code or found)
+            say(f"sweep {number}: exit code {code} after {time.monotonic() - began:.0f} s, left: {found or 'nothing'}")
     say(f"{count} sweeps, {failed} of them not as they should be")
     return int(failed > 0)
 

@@ -184,7 +184,8 @@ def test_a_signal_leaves_all_committed_and_a_damaged_class_fails_alone(digits_da
         wait_until((sweep / TABLE).exists, log, process)
         assert main(arguments) == 2  # a second driver, while Ray starts
         assert f"{sweep} is in use by process {process.pid} on " in capsys.readouterr().err
-        wait_until(lambda: len(list(sweep.glob("trials/*/metrics.jsonl"))) == 2, log, process)
+        wait_until(lambda: sum(path.stat().st_size > 0 for path in sweep.glob("trials/*/metrics.jsonl")) == 2, log,
+                   process)
         process.send_signal(signal.SIGINT)
         assert process.wait(WITHIN_S) == 130
         assert processes_below(process.pid) == {}
@@ -235,7 +236,7 @@ def test_a_trial_whose_process_always_dies_fails_in_words(digits_data, tmp_path,
     assert "Traceback" not in err
 
 
-def test_a_trial_can_be_trained_by_hand(undisturbed, digits_data, tmp_path, capsys):
+def test_a_trial_can_be_trained_by_hand_and_looked_at(undisturbed, digits_data, make_image, tmp_path, capsys):
     shutil.copytree(undisturbed, tmp_path / "a")
     cell = table(undisturbed)["cells"][0]
     run = tmp_path / "a" / cell["trial"]
@@ -245,18 +246,21 @@ def test_a_trial_can_be_trained_by_hand(undisturbed, digits_data, tmp_path, caps
     assert main(by_hand) == 0
     assert "is finished: 3 epochs; nothing to do" in capsys.readouterr().err
     shutil.rmtree(run)
-    assert main([*by_hand, "--workers", "1", "--threads", "1"]) == 0
+    with driver([*by_hand, "--threads", "1"], tmp_path / "log") as process:
+        assert process.wait(WITHIN_S) == 0, (tmp_path / "log").read_text()
     assert (run / "scores.csv").read_bytes() == scores
-    assert main(["evaluate", str(run), "--data", digits_data]) == 0
+    assert main(["evaluate", str(run), "--data", digits_data, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["auroc"] == cell["auroc"]
+    make_image(0, (28, 28), "L").save(tmp_path / "mine.png")
+    assert main(["explain", str(run), str(tmp_path / "mine.png"), "--out", str(tmp_path / "out")]) == 0
+    assert "mine.png" in (tmp_path / "out/scores.csv").read_text()
     assert main(searching(digits_data, str(tmp_path), tmp_path)) == 0
     assert tables(tmp_path / "a") == tables(undisturbed)
 
 
 def test_trials_with_workers_of_their_own_leave_nothing_behind(undisturbed, digits_data, tmp_path, capsys):
     """Three sweeps in one Ray of two CPUs; of the first, the process that drives a trial's workers is killed."""
-    import ray
-
-    from tests.cluster.nested_sweeps import CPUS, left, nested_sweep
+    from tests.cluster.nested_sweeps import left, nested_sweep, small_ray
 
     killed: list[int] = []
 
@@ -268,16 +272,12 @@ def test_trials_with_workers_of_their_own_leave_nothing_behind(undisturbed, digi
                 os.kill(killed[0], signal.SIGKILL)
             time.sleep(0.1)
 
-    ray.init(num_cpus=CPUS, num_gpus=0, include_dashboard=False, log_to_driver=False)
-    try:
-        killer = threading.Thread(target=kill, daemon=True)
-        killer.start()
+    with small_ray():
+        threading.Thread(target=kill, daemon=True).start()
         for name, settings in (("first", 4), ("second", 1), ("third", 1)):
             assert nested_sweep(digits_data, tmp_path, name, settings) == 0
-            assert left() == {}
+            assert left("PlacementGroupCleaner") == {}  # a helper of Ray's, which outlives what was killed
             assert killed
-    finally:
-        ray.shutdown()
     assert f"{table(tmp_path / 'first')['search']['settings'][0]['cells'][0]['trial'][7:]}: its process died" in (
         capsys.readouterr().err)
     assert table(tmp_path / "first")["search"]["selected"] is not None
@@ -292,18 +292,18 @@ def test_trials_with_workers_of_their_own_leave_nothing_behind(undisturbed, digi
     assert compared == 2
 
 
-def test_a_folder_of_one_machine_is_refused_where_trials_are_on_several(digits_data, tmp_path, capsys):
-    import ray
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        cluster.add_node(num_cpus=1)
-        ray.init(address=cluster.address, log_to_driver=False)
-        assert main(command(digits_data, str(tmp_path))) == 2
-        last = capsys.readouterr().err.splitlines()[-1]
-        assert "is a folder of one machine and the cluster has 2 nodes" in last
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-    assert table(tmp_path / "a")["cells"][0]["state"] == "waiting"
+def test_a_folder_of_one_machine_is_refused_where_trials_are_on_several(digits_data, tmp_path):
+    script = """
+import sys
+from ray.cluster_utils import Cluster
+from fcdd_dist.cli import main
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+cluster.add_node(num_cpus=1)
+code = main([*sys.argv[1:], "--address", cluster.address])
+cluster.shutdown()
+sys.exit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", script, *command(digits_data, str(tmp_path))], capture_output=True,
+                          text=True, timeout=WITHIN_S, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "is a folder of one machine and the cluster has 2 nodes" in done.stderr.splitlines()[-1]
