@@ -50,7 +50,7 @@ def memory(data: str, folder: str, trials: str) -> None:
     order, desk = Order(sweep=sweep, run=folder), Desk(Plan(sweep), {})
     with local.own_folder() as own, local.environment(tuning.ENVIRONMENT), local.session(
             None, Placement(), lambda line: None):
-        work = tuning.Tuning(desk, order.job, TrialPlacement(), 2, Path(own))
+        work = tuning.Tuning(desk, order.job, TrialPlacement(), 2, 2, Path(own))
         work.start()
         work.join()
     if work.error is not None:

@@ -60,6 +60,13 @@ def trials_at_once(nodes: Sequence[Node], placement: TrialPlacement) -> int:
     return room if placement.at_once is None else min(room, placement.at_once)
 
 
+def sharers(nodes: Sequence[Node], placement: TrialPlacement, at_once: int) -> int:
+    """How many workers share a GPU, or else the memory of a node, at most."""
+    if placement.gpus:
+        return max(1, _PARTS // _parts(placement.gpus))
+    return min(at_once * placement.workers, max(_workers(node, placement.each) for node in nodes))
+
+
 def _workers(node: Node, each: Mapping[str, float]) -> int:
     return min(_fit(node.get(name, 0), amount) for name, amount in each.items())
 

@@ -6,6 +6,7 @@ cluster, what a person sees, and how it all ends. Nothing is remembered between 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ..errors import BadInput, Conflict, NotFound
+from ..errors import BadInput, Conflict, FcddError, NotFound
 from ..experiment import Count, Fraction, Positive, Value
 from ..run import STOP, Job
 from ..run.background import Background
@@ -29,7 +30,7 @@ from . import local
 from .desk import Desk
 from .placement import Placement, local_gpus
 from .signals import BEFORE_START, Signals
-from .slots import TrialPlacement, trials_at_once
+from .slots import TrialPlacement, sharers, trials_at_once
 from .sweep_view import SweepView
 from .trackers import Tracker
 from .tracking import Tracking
@@ -38,6 +39,7 @@ from .tuning import ENVIRONMENT, Tuning
 Say = Callable[[str], None]
 _HEAR_EVERY_S = 0.25  # signals are heard between waits
 _NO_SWEEP_YET = (".probe-", "lease/", LEASE)  # what may be there before a sweep is
+_SHOW_EVERY_S = 1.0
 _ASK_AGAIN_S = 2.0  # a trial that begins takes away a request to stop that stood there before
 
 
@@ -106,14 +108,17 @@ def sweep(order: Order, placement: TrialPlacement, address: str | None, say: Say
     """
     store = open_store(order.run)
     plan, standings = survey(order, say)
-    if (found := table(plan, standings))["complete"]:
+    found = table(plan, standings)
+    if found["complete"]:
         return _finished(store, order.sweep, found, say)
+    if standings and not plan.wanted(standings):  # of a search all settings have diverged
+        return found
     refuse_early(placement, address)
     probe(store)
     with Signals() as signals, Lease.acquire(store, say=say) as lease:
         # Once more: whoever was waited for may have gone on.
-        tested = {name: standing for name, standing in standings.items() if standing.result is not None}
-        plan, standings = survey(order, lambda line: None, tested)
+        settled = {name: standing for name, standing in standings.items() if standing.result or standing.diverged}
+        plan, standings = survey(order, lambda line: None, settled)
         store.write(SWEEP, order.sweep.to_json().encode())
         desk = Desk(plan, standings)
         write_table(store, table(plan, standings))
@@ -144,8 +149,8 @@ class _Driver:
         self._view = SweepView(desk, store, live, say)
         self._trackers = Tracking(trackers, store)
         self._looking, self._writing, self._asking = Background("look"), Background("table"), Background("ask to stop")
-        self._look_at = self._ask_at = 0.0
-        self._dirty = False
+        self._look_at = self._ask_at = self._show_at = 0.0
+        self._dirty, self._failed = False, 0  # of the trials that were asked to stop
 
     def run(self, address: str | None) -> None:
         try:
@@ -155,9 +160,11 @@ class _Driver:
                 self._signals.check()
                 local.check_reach(open_store(self._order.sweep.data), self._store, *(
                     [open_store(self._order.sweep.exposure)] if self._order.sweep.exposure else []))
-                at_once = trials_at_once(local.resources(), self._placement)
+                nodes = local.resources()
+                at_once = trials_at_once(nodes, self._placement)
                 self._say(f"{at_once} trial{'s' * (at_once > 1)} at once, each with {self._placement}")
-                tuning = Tuning(self._desk, self._order.job, self._placement, at_once, folder)
+                tuning = Tuning(self._desk, self._order.job, self._placement, at_once,
+                                sharers(nodes, self._placement, at_once), folder)
                 tuning.start()
                 self._signals.patient = True
                 self._wait(tuning)
@@ -181,10 +188,12 @@ class _Driver:
                 self._say(f"{self._signals.first.name}: waiting for the trials to commit; once more ends at once")
             self._step(asked)
         self._step(asked)
-        if asked:
-            raise self._signals.interrupted(" with everything committed; the same command goes on from there")
         if tuning.error is not None:
             raise tuning.error
+        if asked and self._desk.plan.wanted(self._desk.standings()):
+            failed = self._failed and f", but for {self._failed} that failed"
+            raise self._signals.interrupted(f" with everything committed{failed or ''}; the same command goes on from "
+                                            f"there")
 
     def _step(self, asked: bool) -> None:
         """What is new is told, kept and shown. All that touches storage goes on beside this thread."""
@@ -193,6 +202,7 @@ class _Driver:
             background.check()
         ended = self._desk.ended()
         self._dirty |= bool(ended)
+        self._failed += asked and sum(one.state == "failed" for one in ended)
         standings = self._desk.standings()
         for line in self._desk.news():
             self._say(line)
@@ -206,10 +216,13 @@ class _Driver:
         if asked and not self._asking.busy and now >= self._ask_at:
             self._asking.start(self._ask)
             self._ask_at = now + _ASK_AGAIN_S
-        self._view.show(standings)
+        if ended or now >= self._show_at:
+            self._view.show(standings)
+            self._show_at = now + _SHOW_EVERY_S
 
     def _look(self) -> None:
-        self._trackers.look(self._desk.running(), self._view.look())
+        running = self._desk.running()
+        self._trackers.look(running, self._view.look(running))
 
     def _write_table(self, standings: dict[str, Standing]) -> None:
         self._writing.start(partial(write_table, self._store, table(self._desk.plan, standings)))
@@ -220,12 +233,15 @@ class _Driver:
             self._store.write(f"{running.trial.folder}/{STOP}", b"{}")
 
     def close(self) -> None:
+        """The first error counts, which may be that the storage is away, or that somebody else has the sweep."""
         for background in (self._looking, self._asking):
             background.close()  # an error of theirs has been raised, or comes too late
         failed = self._writing.close()
-        if failed is None and self._dirty:
-            self._write_table(self._desk.standings())
-            failed = self._writing.close()
+        with contextlib.suppress(FcddError):
+            if failed is None and self._dirty and self._lease.held():
+                self._write_table(self._desk.standings())
+                failed = self._writing.close()
         if failed is not None:
             self._say(f"the table could not be written: {failed}")
-        self._trackers.close()
+        with contextlib.suppress(FcddError):
+            self._trackers.close()

@@ -6,8 +6,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from ..errors import Damaged
 from ..storage import Store
 from ..sweep.progress import progress
 from ..sweep.standing import Standing
@@ -39,16 +41,19 @@ class SweepView:
         self._turn: deque[str] = deque()  # names, those that were looked at longest ago first
         self._trained = 0  # epochs of trials that have ended since the start
 
-    def look(self) -> dict[str, list[dict]]:
+    def look(self, at: Sequence[Running]) -> dict[str, list[dict]]:
         """The lines of metrics of some of the trials at work, by name."""
-        running = {one.trial.name: one.trial for one in self._desk.running()}
+        running = {one.trial.name: one.trial for one in at}
         self._turn = deque([name for name in self._turn if name in running])
         self._turn.extend(name for name in running if name not in self._turn)
         found = {}
         for _ in range(min(_LOOKS, len(self._turn))):
             name = self._turn.popleft()
             self._turn.append(name)
-            if lines := read_metrics(self._store.at(running[name].folder)):
+            lines: list[dict] = []
+            with suppress(Damaged):  # a person sees less; the trial itself writes it anew
+                lines = read_metrics(self._store.at(running[name].folder))
+            if lines:
                 found[name], last = lines, lines[-1]
                 waits = last.get("input_wait_s", 0.0) / last["seconds"] if last.get("seconds") else 0.0
                 self._paces[name] = Pace(last["epoch"], last["images_per_s"], waits)

@@ -13,7 +13,7 @@ from ..errors import BadInput, Conflict, Damaged, Fault, FcddError, Interrupted,
 from ..run import STOP, Job, claim, prepare, run_rank
 from ..storage import expect_up, open_store
 from ..storage.lease import Lease
-from ..sweep.standing import note_divergence
+from ..sweep.standing import figures_of, note_divergence
 from ..training.curves import read_metrics
 from ..training.hparams import write_hparams
 from ..world import World
@@ -31,13 +31,14 @@ def trial(config: dict[str, Any]) -> None:
 
     job, said = Job.from_json(config["job"]), []
     told: dict[str, Any] = {"state": "failed", "result": None, "reason": None, "diverged": False}
+    expect_up()  # the driver has reached it: a trial that starts in an outage waits for its end
     try:
         result = _nested(job, config, said.append) if config["workers"] > 1 else _alone(job, config, said.append)
         write_hparams(open_store(job.run), config["parameters"], result, job.experiment.epochs)
-        told |= {"state": "done", "result": result}
+        told |= {"state": "done", "result": result if job.evaluate else {"history": figures_of(result["history"])}}
     except Interrupted as interrupted:
         told |= {"state": "interrupted", "reason": str(interrupted),
-                 "result": {"history": read_metrics(open_store(job.run))}}
+                 "result": {"history": figures_of(read_metrics(open_store(job.run)))}}
     except Conflict:  # somebody's who may just be dying
         raise
     except NonFiniteLoss as error:
@@ -49,7 +50,7 @@ def trial(config: dict[str, Any]) -> None:
     except Fault as error:
         if config["workers"] == 1:
             raise
-        told |= {"reason": str(error)}  # its workers have tried again as often as they may
+        told |= {"reason": str(error)}  # its workers have tried again as often as they may, or its storage for long
     tune.report(told | {"said": said})
 
 
@@ -57,18 +58,17 @@ def _alone(job: Job, config: dict[str, Any], say: Say) -> dict:
     """In this very process, which has done other trials before and will do others."""
     import torch
 
-    expect_up()  # the driver has reached it: a trial that starts in an outage waits for its end
     run = open_store(job.run)
     device = "cuda" if config["gpus"] else "cpu"
     with Lease.acquire(run, say=say) as lease:
         job = job.model_copy(update={"attempt": lease.attempt, "threads": config["cpus"]})
         prepared = prepare(job)
         claim(prepared)
-        if job.evaluate and prepared.done:
-            return prepared.result
         run.delete(STOP)
+        if prepared.done:
+            return prepared.result
         try:
-            return run_rank(job, World(), device, say)
+            return run_rank(prepared.job, World(), device, say, prepared=prepared)
         finally:
             with contextlib.suppress(FcddError):  # the first error counts
                 run.delete(STOP)

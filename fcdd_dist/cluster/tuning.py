@@ -41,9 +41,9 @@ class Tuning(threading.Thread):
     """``Tuner.fit()`` beside the main thread, which has signals to hear and lines to show."""
 
     def __init__(self, desk: Desk, job_of: Callable[[Trial], Job], placement: TrialPlacement, at_once: int,
-                 folder: Path) -> None:
+                 sharers: int, folder: Path) -> None:
         super().__init__(name="tune", daemon=True)
-        self._tuner = _tuner(desk, job_of, placement, at_once, folder)
+        self._tuner = _tuner(desk, job_of, placement, at_once, sharers, folder)
         self.error: BaseException | None = None
 
     def run(self) -> None:
@@ -54,7 +54,8 @@ class Tuning(threading.Thread):
             self.error = error
 
 
-def _tuner(desk: Desk, job_of: Callable[[Trial], Job], placement: TrialPlacement, at_once: int, folder: Path) -> Any:
+def _tuner(desk: Desk, job_of: Callable[[Trial], Job], placement: TrialPlacement, at_once: int, sharers: int,
+           folder: Path) -> Any:
     from ray import tune
     from ray.tune.search import Searcher
 
@@ -66,7 +67,7 @@ def _tuner(desk: Desk, job_of: Callable[[Trial], Job], placement: TrialPlacement
         def suggest(self, trial_id: str) -> dict | str | None:
             if (trial := here.desk.take()) is None:
                 return Searcher.FINISHED if here.desk.over() else None
-            job = here.job_of(trial).model_copy(update={"sharers": _sharers(placement, at_once)})
+            job = here.job_of(trial).model_copy(update={"sharers": sharers})
             return {"job": job.to_json(), "name": trial.name, "parameters": varied(here.desk.plan.sweep, trial),
                     "workers": placement.workers, "cpus": placement.cpus, "gpus": placement.gpus,
                     "max_failures": placement.max_failures}
@@ -100,7 +101,7 @@ def _tuner(desk: Desk, job_of: Callable[[Trial], Job], placement: TrialPlacement
         def on_trial_error(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
             """After the last try."""
             error, crashes = _error(trial), trial.run_metadata.num_failures
-            often = f"crashed {crashes} times, at last: " if crashes > 1 else ""
+            often = f"failed {crashes} times, at last: " if crashes > 1 else ""
             here.desk.failed(trial.config["name"], f"{often}{_reason(error)}", False, _traceback(error))
 
     nested = placement.workers > 1
@@ -113,11 +114,6 @@ def _tuner(desk: Desk, job_of: Callable[[Trial], Job], placement: TrialPlacement
                                     reuse_actors=not nested),
         run_config=tune.RunConfig(name="sweep", storage_path=str(folder), verbose=0, callbacks=[Ends()],
                                   failure_config=tune.FailureConfig(max_failures=placement.max_failures)))
-
-
-def _sharers(placement: TrialPlacement, at_once: int) -> int:
-    """Trials that may keep images on one device beside each other; on several machines fewer than on one."""
-    return min(at_once, int(1 / placement.gpus)) if 0 < placement.gpus < 1 else 1 if placement.gpus else at_once
 
 
 @contextlib.contextmanager

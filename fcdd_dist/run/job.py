@@ -141,7 +141,8 @@ def prepare(job: Job) -> Prepared:
     check_fit(experiment)
     if job.decode == "cuda" and data.form.quality is None:
         raise BadInput(f"decode=cuda is for JPEG, and {store.url} is stored as {data.form}: leave it out")
-    test = tuple(shard for part in data.splits.get("test", {}).values() for shard in part.shards)
+    tested = data.splits.get("test", {}).values() if job.evaluate else ()
+    test = tuple(shard for part in tested for shard in part.shards)
     check_sizes(store, prepared.shards("nominal", "train", "holdout") + test)
     if exposure_store is not None:
         check_sizes(exposure_store, prepared.shards("exposure", "train", "holdout"))

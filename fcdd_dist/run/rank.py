@@ -29,8 +29,9 @@ Say = Callable[[str], None]
 
 
 def run_rank(job: Job, world: World, device: str = "cpu", say: Say = lambda line: None,
-             on_step: Callable[[State], None] = lambda state: None) -> dict:
-    """Trains and evaluates; returns the result. ``on_step`` looks on after every step.
+             on_step: Callable[[State], None] = lambda state: None, *, prepared: Prepared | None = None) -> dict:
+    """Trains and evaluates; returns the result. ``on_step`` looks on after every step. ``prepared``: where the caller
+    has prepared this very job just now, which takes listings of the data.
 
     Without ``job.evaluate`` it opens no test image and leaves no result; it returns the lines of metrics, ``history``.
     When it returns, the last checkpoint is committed. Raises Interrupted, with the state committed, where a stop was
@@ -46,7 +47,7 @@ def run_rank(job: Job, world: World, device: str = "cpu", say: Say = lambda line
         torch.set_num_threads(job.threads)
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32, on GPUs, too
     spent_before = counts()
-    prepared, where = prepare(job), torch.device(device)
+    prepared, where = prepared or prepare(job), torch.device(device)
     e = prepared.experiment
     _agree(prepared, world, where)
     preprocessing = measured_preprocessing(prepared)
@@ -111,12 +112,13 @@ def open_stream(prepared: Prepared, preprocessing: Preprocessing, world: World, 
     if job.decode == "cuda":
         check_decoder(device)
     budget = default_budget(device, world.size, job.sharers) if job.budget_bytes is None else job.budget_bytes
+    threads = max(job.threads or 1, default_threads() // job.sharers)
     shards = {which: prepared.shards(which, *prepared.trained_on) for which in ("nominal", "exposure")}
     opened: dict[str, Pixels | None] = {"nominal": None, "exposure": None}
     for which, store in (("nominal", prepared.data_store), ("exposure", prepared.exposure_store)):
         if shards[which]:
             opened[which] = open_pixels(store, shards[which], e.data.form, device, budget=budget, lanes=e.lanes,
-                                        window=e.data.window, threads=default_threads(),
+                                        window=e.data.window, threads=threads,
                                         means=e.augmentation.crop == "random", decode=job.decode)
             budget -= opened[which].resident_bytes
     counts = {which: tuple(shard.samples for shard in found) for which, found in shards.items()}

@@ -51,7 +51,7 @@ def standing(store: Store, sweep: Sweep, trial: Trial) -> Standing:
     """What is damaged or of another experiment counts as not there: the trial itself will say so."""
     run = store.at(trial.folder)
     wanted = fingerprint(trial.experiment, sweep.data_id, sweep.exposure_id)
-    result = _read(run, RESULT, wanted, epochs=int)
+    result = _read(run, RESULT, wanted, epochs=int, auroc=float | None, average_precision=float | None)
     if sweep.search is None and (done := Standing(result=result)).has(trial):  # nobody asks for its figures
         return replace(done, epochs=done.result["epochs"])
     found = _committed(run, wanted, result)
@@ -81,7 +81,12 @@ def of_history(history: Sequence[Mapping[str, Any]], result: Mapping[str, Any] |
     return Standing(epochs=len(history), figures=figures, result=result)
 
 
-def _read(run: Store, key: str, wanted: str, **kinds: type) -> Mapping[str, Any] | None:
+def figures_of(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What a sweep needs of lines of metrics."""
+    return [{name: line.get(name) for name in ("epoch", *_FIGURES)} for line in history]
+
+
+def _read(run: Store, key: str, wanted: str, **kinds: Any) -> Mapping[str, Any] | None:
     """None where it is not there, damaged, or of another experiment."""
     try:
         found = json.loads(run.read(key))

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import NotFound
+from ..errors import Damaged, NotFound
 from ..storage import Store
 
 if TYPE_CHECKING:
@@ -23,11 +23,13 @@ def write_metrics(run: Store, history: Sequence[dict]) -> None:
 
 
 def read_metrics(run: Store) -> list[dict]:
-    """The lines so far; none where nothing is written yet."""
+    """The lines so far; none where nothing is written yet. Raises Damaged."""
     try:
         return [json.loads(line) for line in run.read(METRICS).splitlines()]
     except NotFound:
         return []
+    except ValueError as error:
+        raise Damaged(f"{run.url}/{METRICS} is damaged: {error}") from None
 
 
 def write_tensorboard(run: Store, history: Sequence[dict], began: float) -> None:

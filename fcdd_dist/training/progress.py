@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -25,7 +26,8 @@ class Console:
     """Writes lines (call it) and a live line (``live``) to ``stream``, by default standard error.
 
     On a terminal the live line is redrawn in place, with lines below it where there are any. Elsewhere it becomes plain
-    lines, without those below, at most one every ``every`` seconds, and ``close`` adds the last one.
+    lines, without those below, at most one every ``every`` seconds and no two equal ones in a row, and ``close`` adds
+    the last one. For any number of threads.
     """
 
     def __init__(self, stream: TextIO | None = None, every: float = 2.0,
@@ -35,26 +37,38 @@ class Console:
         self._every, self._clock = every, clock
         self._shown: tuple[str, ...] = ()  # the live lines that stand on the terminal
         self._held: str | None = None  # the one that was held back elsewhere
+        self._last: str | None = None  # that was written elsewhere: an equal one need not follow it
         self._next = -float("inf")
+        self._lock = threading.RLock()
 
     def __call__(self, line: str) -> None:
+        with self._lock:
+            self._say(line)
+
+    def _say(self, line: str) -> None:
         shown = self._shown
         self._wipe()
         if self._held is not None:  # lines come in the order of what happened
             self._write(self._held + "\n")
-            self._held = None
+            self._held, self._last = None, self._held
         self._write(line + "\n")
         if shown:
             self.live(*shown)
 
     def live(self, line: str, *below: str) -> None:
+        with self._lock:
+            self._show(line, *below)
+
+    def _show(self, line: str, *below: str) -> None:
         if self._terminal:
             size = shutil.get_terminal_size()
             self._wipe()
             self._shown = (line, *below)[:max(1, size.lines - 1)]
             self._write("\n".join(one[:size.columns - 1] for one in self._shown))
+        elif line == self._last:
+            self._held = None
         elif self._clock() >= self._next:
-            self._held, self._next = None, self._clock() + self._every
+            self._held, self._next, self._last = None, self._clock() + self._every, line
             self._write(line + "\n")
         else:
             self._held = line

@@ -88,3 +88,14 @@ def test_the_last_epoch_has_no_eta():
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.6, "1:00 min"), (187, "3:07 min"), (7500, "2:05 h")])
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_elsewhere_an_equal_line_does_not_follow():
+    now = [0.0]
+    stream = Stream(terminal=False)
+    console = Console(stream, clock=lambda: now[0])
+    for second, line in enumerate(("1/2", "1/2", "2/2", "2/2")):
+        now[0] = 10.0 * second
+        console.live(line)
+    console.close()
+    assert stream.getvalue() == "1/2\n2/2\n"

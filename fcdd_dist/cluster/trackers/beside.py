@@ -22,8 +22,8 @@ _SECRET = re.compile(r"(?<=//)[^/@\s]+@")  # name and password in an address
 class Beside:
     """Does what ``tracker`` is told in a thread, in order. It is for one owner, in whose thread ``say`` is called.
 
-    What fails, or falls ``waiting`` calls behind, is said once, and is told nothing any more: the same sweep, given
-    again, tells it what it has missed.
+    What fails, or falls ``waiting`` calls behind, is said once, and is told nothing any more. What it has missed of
+    trials that have ended since, it is never told.
     """
 
     def __init__(self, tracker: Tracker, title: str, say: Callable[[str], None], *, waiting: int = WAITING,
