@@ -23,14 +23,14 @@ _WITHIN_S = 10  # Ray gives back what a trial had a little after its end
 
 
 def nested_sweep(data: str, folder: Path, name: str, settings: int) -> int:
-    """The exit code of a sweep with a search over that many settings, two workers a trial."""
+    """The exit code of a sweep with a search over that many settings, or none, two workers a trial."""
     from fcdd_dist.cli import main
 
     space = folder / f"{name}.json"
     space.write_text(json.dumps({"optimizer.lr": {"grid": RATES[:settings]}}))
     return main(["sweep", "digits", "--data", data, "--nominal", "0", "--storage", str(folder), "--name", name,
-                 "--epochs", "1", "--search", str(space), "--workers-per-trial", "2",
-                 "--precision", "float32"])
+                 "--epochs", "1", "--workers-per-trial", "2", "--precision", "float32", "--gpus-per-trial", "0",
+                 *(["--search", str(space)] if settings else [])])
 
 
 def left(*known: str) -> dict[str, object]:

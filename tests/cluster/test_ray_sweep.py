@@ -274,7 +274,7 @@ def test_trials_with_workers_of_their_own_leave_nothing_behind(undisturbed, digi
 
     with small_ray():
         threading.Thread(target=kill, daemon=True).start()
-        for name, settings in (("first", 4), ("second", 1), ("third", 1)):
+        for name, settings in (("first", 4), ("second", 0), ("third", 0)):
             assert nested_sweep(digits_data, tmp_path, name, settings) == 0
             assert left("PlacementGroupCleaner") == {}  # a helper of Ray's, which outlives what was killed
             assert killed
