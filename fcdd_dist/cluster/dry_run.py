@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..data.manifest import Manifest, load_manifest
-from ..storage import FolderStore, open_store, probe
+from ..storage import FolderStore, Store, open_store, probe
 from ..sweep.progress import progress
 from ..sweep.table import table
 from ..sweep.value import Sweep
@@ -23,14 +23,18 @@ _WAIT_S = 30.0  # for a free place on the cluster to measure a step
 
 def dry_run(order: Order, placement: TrialPlacement, address: str | None,
             say: Callable[[str], None]) -> tuple[dict[str, Any], list[str]]:
-    """The plan as JSON, and as lines for a person. Raises BadInput for all that ``sweep`` would refuse."""
+    """The plan as JSON, and as lines for a person. Raises BadInput for all that ``sweep`` would refuse.
+
+    ``crowded`` in the JSON: a trial takes more CPUs than this machine has, and longer than was measured.
+    """
     sweep, store = order.sweep, open_store(order.run)
     plan, standings = survey(order, say)
     refuse_early(placement, address)
-    if not isinstance(store, FolderStore) or store.root.exists():
-        probe(store)  # a folder that isn't there is left so
+    probe(_nearest(store))
     found, left = table(plan, standings), progress(plan, standings).epochs_left
-    if address or os.environ.get("RAY_ADDRESS"):
+    on_cluster, cpus = bool(address or os.environ.get("RAY_ADDRESS")), placement.cpus * placement.workers
+    crowded = not on_cluster and cpus > cores()
+    if on_cluster:
         with local.session(address, Placement(cpus=placement.cpus), say):
             local.check_reach(*(open_store(url) for url in (sweep.data, sweep.exposure, order.run) if url))
             nodes = local.resources()
@@ -38,20 +42,29 @@ def dry_run(order: Order, placement: TrialPlacement, address: str | None,
             say("measuring a step on the cluster ...")
             seconds = _on_cluster(sweep, placement)
     else:
-        nodes = [{"CPU": max(cores(), placement.cpus * placement.workers), "GPU": local_gpus()}]
+        nodes = [{"CPU": max(cores(), cpus), "GPU": local_gpus()}]
         at_once = trials_at_once(nodes, placement)
         say("measuring a step ...")
-        seconds = _measure(sweep.experiment.to_json(), placement.gpus > 0, placement.cpus, placement.workers)
+        threads = min(placement.cpus, cores())
+        seconds = _measure(sweep.experiment.to_json(), placement.gpus > 0, threads, placement.workers)
     steps = _steps(sweep, load_manifest(open_store(sweep.data)))
     total = None if seconds is None else seconds * steps * left / at_once
     states = [cell["state"] for cell in found["cells"]]
     counts = {state: states.count(state) for state in ("done", "unfinished", "failed", "waiting")}
     result = {"sweep": order.run, "complete": found["complete"], "runs": counts, "search": found["search"],
               "at_once": at_once, "nodes": len(nodes), "epochs_left": left,
-              "step_seconds": seconds, "seconds": total}
+              "step_seconds": seconds, "seconds": total, "crowded": crowded}
     return result, [f"sweep {order.run}", *_what(sweep, plan.rungs, found), _counted(counts, len(states)),
                     f"{at_once} trial{'s' * (at_once > 1)} at once, each with {placement}, on {len(nodes)} "
-                    f"node{'s' * (len(nodes) > 1)}", _how_long(seconds, steps, left, total)]
+                    f"node{'s' * (len(nodes) > 1)}", _how_long(seconds, steps, left, total),
+                    *([_crowded(cpus)] if crowded else [])]
+
+
+def _nearest(store: Store) -> Store:
+    """The folder itself or the nearest one above it that is there: one that is not is left so."""
+    if not isinstance(store, FolderStore):
+        return store
+    return FolderStore(next(path for path in (store.root, *store.root.parents) if os.path.lexists(path)))
 
 
 def _what(sweep: Sweep, rungs: tuple[int, ...], found: dict[str, Any]) -> list[str]:
@@ -82,6 +95,11 @@ def _how_long(seconds: float | None, steps: float, epochs: int, total: float | N
         return f"{epochs:,} epochs to go; no place was free within {_WAIT_S:.0f} s to measure a step"
     return (f"about {duration(total)}: {epochs:,} epochs to go of {steps:,.0f} steps of {1000 * seconds:,.1f} ms, "
             f"without starting, input and testing")
+
+
+def _crowded(cpus: int) -> str:
+    return (f"a trial takes {cpus} CPUs and this machine has {cores()}: they would be shared, and trials take longer "
+            f"than that; give fewer --cpus-per-trial or --workers-per-trial")
 
 
 def _steps(sweep: Sweep, data: Manifest) -> float:

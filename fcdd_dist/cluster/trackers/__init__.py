@@ -42,14 +42,19 @@ class Tracker(Protocol):
 TRACKERS: dict[str, type[MlflowTracker] | type[WandbTracker]] = {"mlflow": MlflowTracker, "wandb": WandbTracker}
 
 
+def check_known(names: Sequence[str]) -> None:
+    """Raises BadInput for a tracker that there is not."""
+    for name in names:
+        if name not in TRACKERS:
+            raise BadInput(f"--track {name}: no such tracker{nearest(name, TRACKERS)}; there are {', '.join(TRACKERS)}")
+
+
 def open_trackers(names: Sequence[str], sweep: str, say: Callable[[str], None]) -> list[Tracker]:
     """Those of ``names``, for the sweep of the name ``sweep``. None of them can delay or end it: see ``Beside``.
 
     Raises BadInput where one is not known, not installed or not set up. No server is asked for anything yet.
     """
-    for name in names:
-        if name not in TRACKERS:
-            raise BadInput(f"--track {name}: no such tracker{nearest(name, TRACKERS)}; there are {', '.join(TRACKERS)}")
+    check_known(names)
     opened: list[Tracker] = []
     with ExitStack() as stack:
         for name in dict.fromkeys(names):
