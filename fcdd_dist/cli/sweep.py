@@ -22,7 +22,6 @@ from .train import add_what, auto_precision, check_name, settings_of
 if TYPE_CHECKING:
     from ..cluster.slots import TrialPlacement
     from ..cluster.sweep import Order
-    from ..experiment import Experiment
     from ..sweep.value import Search, Sweep
 
 EXAMPLES = """\
@@ -34,8 +33,8 @@ examples:
   fcdd-dist report runs/table3
 
 a search space is a file such as
-  {"optimizer.lr": {"loguniform": [1e-4, 0.1]}, "network.batch_norm": {"grid": ["world", "rank"]}}
-with grid, choice, uniform and loguniform over any field that --set takes
+  {"optimizer.lr": {"loguniform": [1e-4, 0.1]}, "network.affine": {"grid": [true, false]}}
+with grid, choice, uniform and loguniform over fields that --set takes, but for epochs, precision and heatmap
 """
 _SPACES = ("optimizer", "learning-rate", "batch-norm", "augmentation", "exposure")  # those of sweep.spaces
 _SELECT = ("holdout_loss", "holdout_auroc")
@@ -64,7 +63,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     search = parser.add_argument_group("a search")
     search.add_argument("--search", metavar="NAME|FILE",
                         help=f"a search space: {', '.join(_SPACES)}, or a .json or .toml file")
-    search.add_argument("--samples", metavar="N", type=whole(1), help="random settings that are tried")
+    search.add_argument("--samples", metavar="N", type=whole(1),
+                        help="random draws, each with every point of the grids; for optuna, settings")
     search.add_argument("--searcher", metavar="grid|random|optuna",
                         help="default: grid for a space of grids, else random")
     search.add_argument("--scheduler", choices=("asha", "none"), default=None,
@@ -74,7 +74,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     search.add_argument("--select", choices=_SELECT, default=None,
                         help="figure of the hold-out that settings are compared by (default: holdout_loss)")
     search.add_argument("--search-seeds", metavar="N", type=whole(1), default=None,
-                        help="seeds of each class that a setting is tried with (default: 1)")
+                        help="seeds of each class that a setting is tried with, whatever --seeds is (default: 1)")
+    search.add_argument("--search-seed", metavar="S", type=whole(0), default=None,
+                        help="of what is drawn: another one draws other settings (default: 0)")
 
     where = parser.add_argument_group("where it runs (no part of the result)")
     where.add_argument("--cpus-per-trial", metavar="N", type=whole(1), default=1,
@@ -100,8 +102,8 @@ def run(options: argparse.Namespace) -> int:
     from ..cluster.placement import local_gpus
     from ..cluster.slots import TrialPlacement
     from ..cluster.sweep import sweep
-    from ..cluster.trackers import open_trackers
-    from ..sweep.table import summary
+    from ..cluster.trackers import check_known, open_trackers
+    from ..sweep.rendering import summary
     from ..training.progress import Console
 
     console = Console()
@@ -112,6 +114,7 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         from ..cluster.dry_run import dry_run
 
+        check_known(options.track)
         found, lines = dry_run(wanted, placement, options.address, console)
         show(found, lines, options.json)
         return 0
@@ -138,11 +141,14 @@ def order(options: argparse.Namespace, placement: TrialPlacement, say: Callable[
 def _sweep(options: argparse.Namespace, url: str, placement: TrialPlacement, say: Callable[[str], None]) -> Sweep:
     from ..cluster.sweep import standing_sweep
     from ..recipes import recipe
-    from ..sweep.checks import check_search, prepare_first
+    from ..sweep.checks import check_search, check_size, check_tried, prepare_first
+    from ..sweep.fields import check_given
     from ..sweep.value import Sweep
     from ..world import World
 
+    search = _search(options)
     settings = settings_of(options)
+    check_given(options.settings, search.space if search else {})
     there = standing_sweep(open_store(url))
     if not any(setting.partition("=")[0].strip() == "precision" for setting in settings):
         if there is not None:  # going on never answers again
@@ -156,34 +162,37 @@ def _sweep(options: argparse.Namespace, url: str, placement: TrialPlacement, say
     World(0, placement.workers).lanes(base.lanes)
     data, exposure = place(options.data), options.exposure and place(options.exposure)
     prepared, classes = prepare_first(base, data, exposure, url, nominal=options.nominal)
-    search = _search(options, prepared.experiment, placement.workers)
+    sweep = Sweep(experiment=prepared.experiment, settings=tuple(settings), classes=classes,
+                  names={class_id: prepared.data.class_name(class_id) for class_id in classes}, seeds=options.seeds,
+                  protocol=options.protocol, search=search, data=data, exposure=exposure, data_id=prepared.data.id,
+                  exposure_id=prepared.exposure.id if prepared.exposure else None)
+    check_size(sweep)
     if search is not None:
+        check_tried(search, sweep.experiment, placement.workers)
         check_search(prepared, classes)
-    return Sweep(experiment=prepared.experiment, settings=tuple(settings), classes=classes,
-                 names={class_id: prepared.data.class_name(class_id) for class_id in classes}, seeds=options.seeds,
-                 protocol=options.protocol, search=search, data=data, exposure=exposure, data_id=prepared.data.id,
-                 exposure_id=prepared.exposure.id if prepared.exposure else None)
+    return sweep
 
 
-def _search(options: argparse.Namespace, experiment: Experiment, workers: int) -> Search | None:
-    from ..sweep.searchers import choose
-    from ..sweep.space import check_space
+def _search(options: argparse.Namespace) -> Search | None:
+    from ..sweep.searchers import choose, optuna_version
     from ..sweep.spaces import read_space
     from ..sweep.value import Search
 
-    given = {name: getattr(options, name) for name in ("samples", "searcher", "scheduler", "reduction", "select",
-                                                       "search_seeds")}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name in ("samples", "searcher", "scheduler", "reduction", "select", "search_seeds",
+                                      "search_seed") if (value := getattr(options, name)) is not None}
     if options.search is None:
         if given:
             raise BadInput(f"--{next(iter(given)).replace('_', '-')} goes with --search SPACE: without one there is "
                            f"nothing to search")
         return None
+    if options.scheduler == "none" and options.reduction is not None:
+        raise BadInput("--reduction goes with --scheduler asha: with none, no setting stops before the end")
     space = read_space(options.search)
-    check_space(space, experiment)
-    if workers == 1 and "network.batch_norm" in space:
-        raise BadInput("search space: network.batch_norm: with one worker a trial, world and rank are the same: leave "
-                       "it out, or give --workers-per-trial")
     searcher, samples = choose(options.searcher, space, options.samples)
+    if searcher == "grid" and options.search_seed is not None:
+        raise BadInput("--search-seed does nothing for a space of grids alone, from which nothing is drawn: leave it "
+                       "out")
     given = {name: value for name, value in given.items() if name in ("scheduler", "reduction", "select")}
-    return Search(space=space, searcher=searcher, samples=samples, seeds=options.search_seeds or 1, **given)
+    return Search(space=space, searcher=searcher, samples=samples, seeds=options.search_seeds or 1,
+                  seed=options.search_seed or 0, optuna_version=optuna_version() if searcher == "optuna" else None,
+                  **given)

@@ -1,4 +1,5 @@
-"""What can be known of a sweep's data before anything starts, from manifests and one listing."""
+"""What can be known of a sweep before anything starts: of its data from manifests and one listing, of its size and
+its search from the values that are asked for."""
 
 from __future__ import annotations
 
@@ -9,6 +10,12 @@ from ..errors import BadInput
 from ..experiment import Experiment
 from ..run import Job, Prepared, load_data, prepare
 from ..storage import open_store
+from .fields import check_settings, check_space
+from .searchers import SEARCHERS
+from .space import count, shown
+from .value import Search, Sweep
+
+MOST_SETTINGS, MOST_TRIALS = 10_000, 100_000  # what a driver can keep in mind
 
 
 def check_classes(wanted: Sequence[str], manifest: Manifest, where: str) -> tuple[str, ...]:
@@ -45,6 +52,37 @@ def prepare_first(experiment: Experiment, data: str, exposure: str | None, run: 
               if (part := manifest.part(split, class_id)) is not None for shard in part.shards]
     check_sizes(store, tuple(shards))
     return prepared, classes
+
+
+def check_size(sweep: Sweep) -> None:
+    """Raises BadInput where there would be more settings or trainings than ``MOST_``."""
+    cells = len(sweep.classes) * sweep.seeds
+    if cells > MOST_TRIALS:
+        classes = f"{len(sweep.classes)} class{'es' * (len(sweep.classes) > 1)}"
+        raise BadInput(f"{classes} with {sweep.seeds:,} seeds each are {cells:,} trainings, and a sweep has "
+                       f"{MOST_TRIALS:,} at most: give fewer --seeds, or make several sweeps")
+    if sweep.search is None:
+        return
+    search, each = sweep.search, len(sweep.classes) * sweep.search.seeds
+    settings = search.samples if search.searcher == "optuna" else count(search.space, search.samples)
+    if settings > MOST_SETTINGS:
+        raise BadInput(f"the search has {settings:,} settings, and it can have {MOST_SETTINGS:,} at most: give fewer "
+                       f"--samples, or shorter grids")
+    if settings * each > MOST_TRIALS:
+        raise BadInput(f"the search has {settings:,} settings with {each:,} trainings each (classes x --search-seeds), "
+                       f"and it can have {MOST_TRIALS:,} trainings at most: give fewer of these")
+
+
+def check_tried(search: Search, experiment: Experiment, workers: int) -> None:
+    """Raises BadInput where ``experiment`` can't have what the search tries, ``workers`` can't share it, or there is
+    nothing to compare. Of Optuna's settings only the first ones are known; for the others stands their space."""
+    check_space(search.space, experiment, workers)
+    searcher = SEARCHERS[search.searcher](search.space, search.samples, search.seed)
+    settings = searcher.settings({})
+    check_settings(settings, experiment, workers)
+    if len(settings) == 1 and (searcher.finished({}) or all(len(axis.values) == 1 for axis in search.space.values())):
+        raise BadInput(f"the search has a single setting ({shown(settings[0])}), and nothing to compare it with: give "
+                       f"more values or more --samples; or give it by --set, without a search")
 
 
 def check_search(prepared: Prepared, classes: Sequence[str]) -> None:

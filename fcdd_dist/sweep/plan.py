@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..errors import BadInput
-from .halving import Figure, Halving, halve, rungs
+from .halving import Figure, Halving, halve
 from .searchers import SEARCHERS
 from .space import Settings
 from .standing import Standing
@@ -19,7 +19,7 @@ from .trials import Trial, searched, tested
 from .value import Select, Sweep
 
 _NOTHING = Standing()
-Standings = Mapping[str, Standing]
+Standings = Mapping[str, Standing]  # by the names of trials; those that have not begun may be left out
 Generations = tuple[tuple[Settings, ...], ...]
 
 
@@ -42,13 +42,18 @@ class SearchState:
         return None if self.halving.selected is None else self.settings[self.halving.selected]
 
 
+def standing_of(trial: Trial, standings: Standings) -> Standing:
+    """Also of a trial that has not begun."""
+    return standings.get(trial.name, _NOTHING)
+
+
 def signed(figure: float, select: Select) -> float:
     """A figure of a hold-out such that the smaller is the better; and back again."""
     return figure if select == "holdout_loss" else -figure
 
 
 class Plan:
-    """Of one sweep, for any number of threads. ``standings`` are by the names of trials; others have not begun.
+    """Of one sweep, for any number of threads.
 
     It is asked for every trial, and what it keeps only makes it quicker. Everything raises BadInput in the unlikely
     case that different trials would have one folder.
@@ -75,11 +80,11 @@ class Plan:
         search, epochs = self.sweep.search, self.sweep.epochs
         if search is None:
             return ()
-        return (epochs,) if search.scheduler == "none" else rungs(self.largest, epochs, search.reduction)
+        return search.rungs(self.largest, epochs)
 
     def wanted(self, standings: Standings) -> list[Trial]:
         """All that can be begun now, the most urgent first."""
-        return [trial for trial in self._ready(standings) if not standings.get(trial.name, _NOTHING).has(trial)]
+        return [trial for trial in self._ready(standings) if not standing_of(trial, standings).has(trial)]
 
     def known(self, standings: Standings) -> list[Trial]:
         """A trial for each folder that the sweep is known to have, by now."""
@@ -141,7 +146,7 @@ class Plan:
         found = {}
         for number, setting in enumerate(itertools.chain.from_iterable(generations)):
             trials = self.searched(number, setting)[self.sweep.epochs]
-            stands = [standings.get(trial.name, _NOTHING) for trial in trials]
+            stands = [standing_of(trial, standings) for trial in trials]
             for rung in self.rungs:
                 values = [self._figure(standing, rung) for standing in stands]
                 if None in values:

@@ -7,11 +7,8 @@ import math
 from dataclasses import dataclass
 
 from .halving import Halving
-from .plan import Plan, SearchState, Standings, signed
-from .standing import Standing
+from .plan import Plan, SearchState, Standings, signed, standing_of
 from .value import Search, Select
-
-_NOTHING = Standing()
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ def progress(plan: Plan, standings: Standings) -> Progress:
         return Progress(f"search: {decided}/{len(state.halving.states)} settings decided", failed,
                         _best(state.halving, search.select),
                         _epochs_left(plan, search, state, standings) + count * sweep.epochs)
-    stands = [(trial, standings.get(trial.name, _NOTHING)) for trial in cells]
+    stands = [(trial, standing_of(trial, standings)) for trial in cells]
     done = [(trial.name, standing.result) for trial, standing in stands if standing.has(trial)]
     areas = [(result["auroc"], name) for name, result in done if result is not None and result["auroc"] is not None]
     best = "best {1} {0:.4f}".format(*max(areas)) if areas else ""
@@ -62,6 +59,6 @@ def _epochs_left(plan: Plan, search: Search, state: SearchState, standings: Stan
     sizes += [min(plan.largest, to_come - before) for before in range(0, to_come, plan.largest)]
     steps = [rung - before for before, rung in itertools.pairwise((0, *plan.rungs))]
     epochs = sum(max(1, size // search.reduction**number) * step for size in sizes for number, step in enumerate(steps))
-    trained = sum(standings.get(trial.name, _NOTHING).epochs for number, setting in enumerate(state.settings)
+    trained = sum(standing_of(trial, standings).epochs for number, setting in enumerate(state.settings)
                   for trial in plan.searched(number, setting)[plan.sweep.epochs])
     return max(0, epochs * len(plan.sweep.classes) * search.seeds - trained)

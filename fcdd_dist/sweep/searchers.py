@@ -70,10 +70,7 @@ class Optuna(Searcher):
     """
 
     def __init__(self, space: Space, samples: int, seed: int) -> None:
-        try:
-            import optuna  # noqa: F401
-        except ImportError:
-            raise BadInput("--searcher optuna needs Optuna: pip install 'fcdd_dist[optuna]'") from None
+        optuna_version()
         self._space, self._samples, self._seed = dict(space), samples, seed
         self.largest = min(GENERATION, samples)
         self._suggestions = cache(self._suggest)  # a pure function, and slow: some 20 ms
@@ -149,6 +146,15 @@ def _quiet() -> Iterator[None]:
 
 # By --searcher. Each takes the space, the number of samples and the seed of the search.
 SEARCHERS: dict[str, Callable[[Space, int, int], Searcher]] = {"grid": Drawn, "random": Drawn, "optuna": Optuna}
+
+
+def optuna_version() -> str:
+    """Raises BadInput where Optuna is not installed."""
+    try:
+        import optuna
+    except ImportError:
+        raise BadInput("--searcher optuna needs Optuna: pip install 'fcdd_dist[optuna]'") from None
+    return optuna.__version__
 
 
 def choose(name: str | None, space: Space, samples: int | None) -> tuple[str, int]:

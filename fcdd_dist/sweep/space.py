@@ -22,25 +22,13 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, model_serializer, model_validator
 
 from .. import chance
-from ..errors import BadInput, nearest
-from ..experiment import Experiment, Value, paths
+from ..errors import nearest
+from ..experiment import Experiment, Value
 
 Kind = Literal["grid", "choice", "uniform", "loguniform"]
 Settings = dict[str, Any]  # a value for each path of a space
 KINDS: tuple[str, ...] = get_args(Kind)
-
-# Fields that a search leaves alone, and why; with all that is in them.
-FIXED = {
-    "data.recipe": "it follows from RECIPE",
-    "data.nominal": "it follows from --nominal",
-    "data.form": "it follows from the data set",
-    "data.train_on": "a search trains on train, the hold-out aside, and --protocol decides for the chosen setting",
-    "exposure.order_seed": "it follows from --seeds",
-    "heatmap": "settings are compared by loss or AUROC of the hold-out, which no heatmap changes",
-    "epochs": "give --epochs",
-    "precision": "give --precision",
-    "seed": "give --seeds",
-}
+MOST_VALUES = 1000  # of an axis
 
 
 class Axis(Value):
@@ -85,29 +73,9 @@ def is_grid(space: Space) -> bool:
     return all(axis.kind == "grid" for axis in space.values())
 
 
-def check_space(space: Space, experiment: Experiment) -> None:
-    """Raises BadInput where ``experiment`` can't have what the space gives, in one line that names the field.
-
-    Tried are the values of every two axes together, ends of ranges for their insides, the others at their first: no
-    condition of an experiment is on more than two fields.
-    """
-    for path in space:
-        _check_path(path)
-    for outer, inner in itertools.permutations(space, 2):
-        if inner.startswith(f"{outer}."):
-            raise BadInput(f"search space: {outer} and {inner} can't both be searched, the second is in the first: "
-                           f"leave one out, or write it into the values of {outer}")
-    first = {path: axis.values[0] for path, axis in space.items()}
-    for some in itertools.combinations(space, min(2, len(space))):
-        for values in itertools.product(*(space[path].values for path in some)):
-            settings = first | dict(zip(some, values, strict=True))
-            try:
-                tried = experiment.override(f"{path}={json.dumps(value)}" for path, value in settings.items())
-            except BadInput as error:
-                raise BadInput(f"search space: {str(error).removeprefix('experiment: ')}") from None
-            if not tried.exposure.probability:
-                raise BadInput("search space: exposure.probability: without exposure the hold-out has no anomalies by "
-                               "which settings could be compared; give values above 0")
+def count(space: Space, samples: int) -> int:
+    """How many settings ``draw`` gives, before equal ones are left out."""
+    return samples * math.prod(len(axis.values) for axis in space.values() if axis.kind == "grid")
 
 
 def draw(space: Space, samples: int, seed: int) -> tuple[Settings, ...]:
@@ -146,9 +114,16 @@ def distinct(settings: Iterable[Settings]) -> tuple[Settings, ...]:
     return tuple(found.values())
 
 
+def shown(settings: Settings) -> str:
+    """For a person: ``optimizer.lr=0.01, network.bias=true``."""
+    return ", ".join(f"{path}={json.dumps(value)}" for path, value in settings.items())
+
+
 def _check_list(kind: str, values: tuple[Any, ...]) -> None:
     if not values:
         raise ValueError(f"the {kind} is empty")
+    if len(values) > MOST_VALUES:
+        raise ValueError(f"the {kind} has {len(values):,} values: write at most {MOST_VALUES:,}, or a range")
     for number, value in enumerate(values):
         try:
             text = json.dumps(value, allow_nan=False)
@@ -167,17 +142,6 @@ def _check_range(kind: str, ends: tuple[Any, ...]) -> None:
         raise ValueError(f"the range goes from {low:g} to {high:g}: write [low, high]")
     if kind == "loguniform" and low <= 0:
         raise ValueError(f"the range begins at {low:g}, which has no logarithm: begin above 0")
-
-
-def _check_path(path: str) -> None:
-    if path not in (known := paths(Experiment)):
-        raise BadInput(f"search space: there is no field {path}{nearest(path, known)}")
-    for fixed, why in FIXED.items():
-        if f"{path}.".startswith(f"{fixed}."):
-            raise BadInput(f"search space: {path} can't be searched: {why}")
-        if fixed.startswith(f"{path}."):
-            raise BadInput(f"search space: {path} can't be searched as a whole, since it has {fixed}: {why}; search "
-                           f"other fields of {path} by themselves")
 
 
 def _takes_fractions(path: str, model: type[BaseModel]) -> bool:

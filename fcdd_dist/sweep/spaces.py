@@ -62,7 +62,10 @@ def read_space(text: str) -> dict[str, Axis]:
         raise BadInput(f"{text} can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise BadInput(f"{text} is damaged: it is not UTF-8 text") from None
-    return _axes(_parse(content, suffix, text), text)
+    try:
+        return _axes(_parse(content, suffix, text), text)
+    except RecursionError:
+        raise BadInput(f"{text} is no search space: it is nested too deeply") from None
 
 
 def _parse(content: str, suffix: str, where: str) -> Any:
@@ -74,6 +77,8 @@ def _parse(content: str, suffix: str, where: str) -> Any:
         raise BadInput(f"{where} is damaged: line {error.lineno}, column {error.colno}: {error.msg}") from None
     except tomllib.TOMLDecodeError as error:  # its text says the line
         raise BadInput(f"{where} is damaged: {error}") from None
+    except ValueError:  # of Python's own limit, which is there since reading them takes so long
+        raise BadInput(f"{where} is no search space: it has a whole number of thousands of digits") from None
 
 
 def _once(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:

@@ -5,36 +5,33 @@ It holds no times and no places, so that equal results are equal bytes, whoever 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import statistics
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..published import MEAN, published
 from ..storage import Store
 from .halving import Halving
-from .plan import Plan, Standings, signed
+from .plan import Plan, Standings, signed, standing_of
+from .rendering import cells_csv, markdown
 from .space import Settings
 from .standing import Standing
 from .trials import Trial
 from .value import Sweep
 
 TABLE, CSV, MARKDOWN = "table.json", "table.csv", "table.md"
-_NOTHING = Standing()
 
 
 def table(plan: Plan, standings: Standings) -> dict[str, Any]:
-    """See the README for its keys. ``standings``: by the names of trials; those not there have not begun.
+    """See the README for its keys.
 
     A run whose test images are all normal or all anomalous is done and has no AUROC: means are over those that have
     one, and there is none over classes where one of them has none.
     """
     sweep = plan.sweep
-    cells = [_cell(sweep, trial, standings.get(trial.name, _NOTHING)) for trial in plan.cells(standings)]
+    cells = [_cell(sweep, trial, standing_of(trial, standings)) for trial in plan.cells(standings)]
     cells = cells or [_unnamed(sweep, class_id, seed) for class_id in sweep.classes for seed in range(sweep.seeds)]
     classes = [_class(sweep, class_id, [cell for cell in cells if cell["class"] == class_id])
                for class_id in sweep.classes]
@@ -46,57 +43,8 @@ def table(plan: Plan, standings: Standings) -> dict[str, Any]:
 def write_table(store: Store, found: Mapping[str, Any]) -> None:
     """Over earlier ones, in the folder of a sweep; each file whole or not at all."""
     store.write(TABLE, json.dumps(found, indent=1, allow_nan=False).encode())
-    store.write(CSV, _csv(found["cells"]))
+    store.write(CSV, cells_csv(found["cells"]))
     store.write(MARKDOWN, markdown(found).encode())
-
-
-def markdown(found: Mapping[str, Any]) -> str:
-    """A line a class, and the mean over them where all are there."""
-    head = ["class", "seeds", "AUROC", "average precision", "paper", "difference"]
-    rows = [[row["name"], f"{row['done']}/{found['seeds']}", _spread(row["auroc_mean"], row["auroc_std"]),
-             _number(row["average_precision_mean"]), _number(row["published"], ".2f"),
-             _number(row["difference"], "+.3f")] for row in found["classes"]]
-    if len(rows) > 1:
-        mean = found["mean"]
-        rows.append(["mean", "", _number(mean["auroc_mean"]), "", _number(mean["published"], ".2f"),
-                     _number(mean["difference"], "+.3f")])
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in lines) + "\n"
-
-
-def summary(found: Mapping[str, Any]) -> list[str]:
-    """The table in plain lines, and what is not in it, for a person at a terminal."""
-    head = ("class", "seeds", "AUROC", "paper", "difference")
-    rows = [(row["name"], f"{row['done']}/{found['seeds']}", _spread(row["auroc_mean"], row["auroc_std"]),
-             _number(row["published"], ".2f"), _number(row["difference"], "+.3f")) for row in found["classes"]]
-    if len(rows) > 1:
-        mean = found["mean"]
-        rows.append(("mean", "", _number(mean["auroc_mean"]), _number(mean["published"], ".2f"),
-                     _number(mean["difference"], "+.3f")))
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-             for row in (head, *rows)]
-    if found["search"] is not None:
-        lines = [*_search_lines(found["search"]), *lines]
-    lines += [f"failed {cell['trial']}: {cell['reason']}" for cell in found["cells"] if cell["state"] == "failed"]
-    missing = sum(cell["state"] != "done" for cell in found["cells"])
-    if missing:
-        lines.append(f"{missing} of {len(found['cells'])} runs are missing; the same command tries them again")
-    return lines
-
-
-def _search_lines(search: Mapping[str, Any]) -> list[str]:
-    settings = search["settings"]
-    if search["selected"] is not None:
-        best = settings[search["selected"]]
-        chosen = ", ".join(f"{path}={json.dumps(value)}" for path, value in best["settings"].items())
-        return [f"selected setting {best['number']} of {len(settings)} by {search['select'].replace('_', ' ')} "
-                f"{best['figure']:.4g}, never by test: {chosen}"]
-    counts = Counter(row["state"] for row in settings)
-    shown = ", ".join(f"{counts[state]} {state}" for state in sorted(counts))
-    failed = {cell["trial"]: cell["reason"] for row in settings for cell in row["cells"] if cell["reason"]}
-    return [f"no setting is selected of {len(settings)}: {shown}",
-            *(f"failed {trial}: {reason}" for trial, reason in failed.items())]
 
 
 def _cell(sweep: Sweep, trial: Trial, standing: Standing) -> dict[str, Any]:
@@ -104,7 +52,7 @@ def _cell(sweep: Sweep, trial: Trial, standing: Standing) -> dict[str, Any]:
     state = ("done" if result else "failed" if standing.reason else "unfinished" if standing.epochs else "waiting")
     return {"class": trial.class_id, "name": sweep.names[trial.class_id], "seed": trial.seed, "trial": trial.folder,
             "state": state, "reason": None if result else standing.reason,
-            "epochs": result["epochs"] if result else standing.epochs,
+            "epochs": result["epochs"] if result else 0 if standing.diverged else standing.epochs,  # see _setting
             "auroc": result["auroc"] if result else None,
             "average_precision": result["average_precision"] if result else None}
 
@@ -133,12 +81,13 @@ def _setting(plan: Plan, number: int, setting: Settings, asked: int, halving: Ha
     assert plan.sweep.search is not None
     figure, select, cells = halving.figures.get(number), plan.sweep.search.select, []
     for trial in plan.searched(number, setting)[asked]:
-        standing = standings.get(trial.name, _NOTHING)
+        standing = standing_of(trial, standings)
         figures = standing.figures
         reached = asked in figures  # what failed after that, failed as a run that is tested
-        # How much of what diverged was committed before, the clock decides; not so the last rung that was reached.
+        # How much of what diverged was committed before, the clock decides; not so the last rung that was reached. And
+        # a search that had fewer samples may have let the setting go on.
         epochs = (max((rung for rung in plan.rungs if rung in figures), default=0)
-                  if standing.diverged and not reached else standing.epochs)
+                  if standing.diverged and not reached else min(standing.epochs, asked))
         cells.append({"class": trial.class_id, "seed": trial.seed, "trial": trial.folder, "epochs": epochs,
                       "figure": figures[figure.epochs][select] if figure and figure.epochs in figures else None,
                       "reason": None if reached else standing.reason})
@@ -180,24 +129,3 @@ def _beside(sweep: Sweep, class_id: str, mean: float | None) -> dict[str, Any]:
     row = published(sweep.recipe, class_id)
     theirs = row.auc if row else None
     return {"published": theirs, "difference": None if theirs is None or mean is None else mean - theirs}
-
-
-def _csv(cells: Sequence[Mapping[str, Any]]) -> bytes:
-    text = io.StringIO()
-    names = ["class", "name", "seed", "state", "epochs", "auroc", "average_precision", "trial", "reason"]
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(cells)
-    return text.getvalue().encode()
-
-
-def _spread(mean: float | None, std: float | None) -> str:
-    return _number(mean) + ("" if std is None else f" ± {std:.4f}")
-
-
-def _number(value: float | None, form: str = ".4f") -> str:
-    return "-" if value is None else format(value, form)
-
-
-def _escaped(text: str) -> str:
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from ..errors import BadInput, Conflict
 from ..experiment import Count, Experiment, Value, differences, explain, newer_schema
 from ..recipes import recipe
-from .space import Axis
+from .halving import rungs
+from .space import Axis, draw
 
 SWEEP, TRIALS = "sweep.json", "trials"
 SCHEMA = 1
@@ -30,6 +31,11 @@ class Search(Value):
     scheduler: Literal["asha", "none"] = "asha"
     reduction: int = 3  # of settings from rung to rung
     select: Select = "holdout_loss"
+    optuna_version: str | None = None  # that makes the suggestions; None for other searchers
+
+    def rungs(self, settings: int, epochs: int) -> tuple[int, ...]:
+        """The epochs at which so many settings are compared; the last are ``epochs``."""
+        return (epochs,) if self.scheduler == "none" else rungs(settings, epochs, self.reduction)
 
 
 class Sweep(Value):
@@ -83,14 +89,15 @@ class Sweep(Value):
         """Raises Conflict, with the differences, where ``there``, which stands at ``where``, can't become this one.
 
         Without a search a sweep may grow: by classes, seeds and epochs. What a search has found holds for what it was
-        made of.
+        made of; it may grow by seeds that are tested, and by random samples where settings are compared after the same
+        epochs: then what comes of it is what a search of that many samples would have come to.
         """
         first = there.classes[0]  # which may come later in this one, or not at all
         changed = differences(self.experiment_of(first, 0, {}, tested=False), there.experiment)
         changed += [f"{name}: {before} -> {now}" for name, before, now in (
             ("protocol", there.protocol, self.protocol), ("data set", there.data_id, self.data_id),
             ("exposure set", there.exposure_id, self.exposure_id)) if before != now]
-        changed += _differences(there.search, self.search)
+        changed += _differences(there.search, self.search, self.epochs)
         if lost := [class_id for class_id in there.classes if class_id not in self.classes]:
             changed.append(f"classes: without {', '.join(lost)}")
         if self.search is not None and (new := [one for one in self.classes if one not in there.classes]):
@@ -107,13 +114,28 @@ def _base(name: str, settings: tuple[str, ...], class_id: str, seed: int) -> Exp
     return recipe(name).experiment(class_id, seed).override(settings)
 
 
-def _differences(there: Search | None, mine: Search | None) -> list[str]:
+def _differences(there: Search | None, mine: Search | None, epochs: int) -> list[str]:
     if there is None or mine is None:
         before, now = ("none" if search is None else f"over {', '.join(search.space)}" for search in (there, mine))
         return [] if there == mine else [f"search: {before} -> {now}"]
+    if _has_grown(there, mine):
+        before, now = (_listed(search, epochs) for search in (there, mine))
+        return [] if before == now else [f"search samples: {there.samples} -> {mine.samples}, which are compared after "
+                                         f"{now} epochs, and no longer after {before}"]
     before, now = (_flat(search) for search in (there, mine))
     return [f"search {name}: {before.get(name, 'absent')} -> {now.get(name, 'absent')}"
             for name in before | now if before.get(name) != now.get(name)]
+
+
+def _has_grown(there: Search, mine: Search) -> bool:
+    """Whether it is the same search but for more random draws, which begin with those that were there."""
+    return (mine.searcher == "random" and mine.samples > there.samples
+            and mine == there.model_copy(update={"samples": mine.samples}) and list(mine.space) == list(there.space))
+
+
+def _listed(search: Search, epochs: int) -> str:
+    """The rungs of a random search."""
+    return ", ".join(str(rung) for rung in search.rungs(len(draw(search.space, search.samples, search.seed)), epochs))
 
 
 def _flat(search: Search) -> dict[str, str]:

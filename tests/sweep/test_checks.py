@@ -9,7 +9,8 @@ from fcdd_dist.errors import BadInput
 from fcdd_dist.experiment import Form
 from fcdd_dist.recipes import recipe
 from fcdd_dist.storage import FolderStore
-from fcdd_dist.sweep.checks import check_classes, check_search, prepare_first
+from fcdd_dist.sweep.checks import check_classes, check_search, check_size, check_tried, prepare_first
+from tests.sweep.making import search, sweep
 
 FORM = Form.parse("png-28-grey")
 NAMES = {"trouser": "Trouser", "bag": "Bag", "coat": "Coat", "all-in-one": "All"}
@@ -100,3 +101,44 @@ def test_settings_are_compared_on_hold_outs_of_classes_and_exposure(data, tmp_pa
         check_search(*prepared(data, "bag", exposure=str(tmp_path / "other")))
     with pytest.raises(BadInput, match=r"exposure\.probability is 0: set it above 0"):
         check_search(*prepared(data, "bag", settings=["exposure.probability=0"]))
+
+
+SWITCH = {"network.bias": {"choice": [True, False]}}
+HUNDRED = {"optimizer.lr": {"grid": list(range(1, 101))}, "batch_size": {"grid": list(range(100, 201))}}
+
+
+@pytest.mark.parametrize(("this", "message"), [
+    (sweep(seeds=50_001), "2 classes with 50,001 seeds each are 100,002 trainings, and a sweep has 100,000 at most: "
+                          "give fewer --seeds"),
+    (sweep(search=search(samples=10**12)), "the search has 1,000,000,000,000 settings, and it can have 10,000 at most"),
+    (sweep(search=search(HUNDRED, "grid")), "the search has 10,100 settings"),
+    (sweep(search=search(HUNDRED, "optuna", samples=10_001)), "the search has 10,001 settings"),
+    (sweep(search=search(samples=5001, seeds=10)), "the search has 5,001 settings with 20 trainings each")])
+def test_what_is_too_large_is_refused_before_any_of_it_is_made(this, message):
+    with pytest.raises(BadInput) as caught:
+        check_size(this)
+    assert message in str(caught.value)
+
+
+def test_what_is_large_is_taken():
+    check_size(sweep(seeds=50_000, search=search(HUNDRED, "optuna", samples=10_000, seeds=5)))
+
+
+@pytest.mark.parametrize("one", [
+    search({"network.bias": {"grid": [True]}}, "grid"), search(samples=1), search(SWITCH, samples=1),
+    search({"optimizer.lr": {"uniform": [0.01, 0.0100001]}}),  # of four digits, all draws are the same
+    search({"network.bias": {"choice": [True]}}, "optuna"), search(searcher="optuna", samples=1)])
+def test_a_single_setting_has_nothing_to_be_compared_with(one):
+    with pytest.raises(BadInput, match=r"the search has a single setting \((network|optimizer)\..*=.*\), and"):
+        check_tried(one, recipe("fmnist").experiment("coat", 0), 1)
+
+
+@pytest.mark.parametrize("one", [search(SWITCH, samples=9), search(SWITCH, "optuna"), search(samples=2)])
+def test_two_can_be_compared(one):
+    check_tried(one, recipe("fmnist").experiment("coat", 0), 1)
+
+
+def test_what_is_drawn_is_tried_before_anything_starts():
+    lanes = {"lanes": {"grid": [1, 2, 3, 16, 4, 5, 6]}, "batch_size": {"grid": [16, 17, 18, 8, 19, 20, 21]}}
+    with pytest.raises(BadInput, match="16 lanes can't share a batch of 8"):
+        check_tried(search(lanes, "grid"), recipe("fmnist").experiment("coat", 0), 1)

@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fcdd_dist.errors import BadInput
@@ -110,6 +110,28 @@ SEARCHES = st.none() | st.builds(
 SWEEPS = st.builds(
     sweep, classes=st.sampled_from([["coat"], ["coat", "bag"], ["bag", "trouser", "coat"]]), seeds=st.integers(1, 3),
     epochs=st.integers(1, 9), protocol=st.sampled_from(["paper", "holdout"]), search=SEARCHES)
+
+
+GROWING = st.fixed_dictionaries({
+    "seed": st.integers(0, 99), "seeds": st.integers(1, 2), "scheduler": st.sampled_from(["asha", "none"]),
+    "reduction": st.integers(2, 4), "select": st.sampled_from(["holdout_loss", "holdout_auroc"])})
+
+
+@given(GROWING, st.integers(2, 6), st.integers(1, 5), st.integers(1, 9), st.sampled_from(["paper", "holdout"]),
+       st.sampled_from([0.0, 0.3]), st.integers(0, 99))
+@settings(max_examples=10, deadline=None)
+def test_a_search_that_has_grown_comes_to_what_a_larger_one_does(what, few, more, epochs, protocol, diverge, seed):
+    """Whether it had come to its end before, and had tested what it selected, or not."""
+    small, large = (sweep(["coat", "bag"], epochs=epochs, protocol=protocol, search=search(samples=samples, **what))
+                    for samples in (few, few + more))
+    assume(Plan(small).rungs == Plan(large).rungs)
+    large.going_on_from(small, "here")
+    calm, grown, chance = World(diverge), World(diverge), random.Random(seed)
+    assert attempt(large, calm, chance, kill=0, fail=0, at_once=1)
+    attempt(small, grown, chance, kill=0.05, fail=0.05, at_once=chance.randint(1, 8))
+    grown.finished.clear()  # a run that was tested then, and is found to be done when it is selected again
+    assert attempt(large, grown, chance, kill=0, fail=0, at_once=chance.randint(1, 8))
+    assert outcome(large, grown) == outcome(large, calm)
 
 
 def check_all_come_to_the_same(this, seed: int, diverge: float, most: int = 200) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from fcdd_dist.errors import BadInput
 from fcdd_dist.recipes import recipe
+from fcdd_dist.sweep.fields import check_space
 from fcdd_dist.sweep.halving import Figure
 from fcdd_dist.sweep.searchers import GENERATION, SEARCHERS, choose
-from fcdd_dist.sweep.space import Axis, check_space, draw
+from fcdd_dist.sweep.space import Axis, draw
 from fcdd_dist.sweep.spaces import read_space
 
 RATES = {"optimizer.lr": Axis.model_validate({"loguniform": [1e-4, 0.1]})}
@@ -90,7 +91,7 @@ def test_suggestions_are_of_the_space_and_depend_on_the_seed():
     known = one.settings(run(one))
     for settings in known:
         check_space({path: Axis.model_validate({"grid": [value]}) for path, value in settings.items()},
-                    recipe("fmnist").experiment("trouser", 0))
+                    recipe("fmnist").experiment("trouser", 0), 1)
         assert 1e-4 <= settings["optimizer.lr"] <= 0.1
         assert 16 <= settings["batch_size"] <= 64
         assert type(settings["batch_size"]) is int

@@ -8,12 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcdd_dist.errors import BadInput
-from fcdd_dist.experiment import paths
-from fcdd_dist.recipes import RECIPES, recipe
-from fcdd_dist.sweep.space import FIXED, Axis, check_space, draw, is_grid, place
-from fcdd_dist.sweep.spaces import SPACES, read_space
+from fcdd_dist.sweep.space import MOST_VALUES, Axis, count, draw, is_grid, place
+from fcdd_dist.sweep.spaces import read_space
 
-BASE = recipe("fmnist").experiment("trouser", 0)
 LR = {"loguniform": [1e-4, 0.1]}
 
 
@@ -48,15 +45,6 @@ def test_an_axis_is_its_json():
         assert Axis.model_validate(axis) == axis
 
 
-@pytest.mark.parametrize("name", SPACES)
-@pytest.mark.parametrize("of", RECIPES)
-def test_every_recipe_takes_all_that_a_named_space_gives(name, of):
-    experiment, found = recipe(of).experiment("x", 0), read_space(name)
-    check_space(found, experiment)
-    for one in draw(found, 5, 0):
-        experiment.override(f"{path}={json.dumps(value)}" for path, value in one.items())
-
-
 def test_files_hold_paths_or_tables(written):
     plain = written({"optimizer.lr": {"grid": [0.1]}, "network.bias": {"choice": [True]}})
     tables = written({"optimizer": {"lr": {"grid": [0.1]}}, "network": {"bias": {"choice": [True]}}}, "t.json")
@@ -83,6 +71,10 @@ def test_files_hold_paths_or_tables(written):
     ('{"optimizer.lr": {"uniform": [1, NaN]}}', "two numbers"),
     ('{"optimizer.lr": {"uniform": [1, 1e999]}}', "two numbers"),
     ('{"optimizer.lr": {"grid": [NaN]}}', "the grid has nan, which is no JSON value"),
+    ({"optimizer.lr": {"choice": list(range(1, MOST_VALUES + 2))}}, "the choice has 1,001 values: write at most 1,000"),
+    ('{"batch_size": {"grid": [' + "1" * 5000 + ']}}', "s.json is no search space: it has a whole number of thousands"),
+    ('{"optimizer": ' * 3000 + "1" + "}" * 3000, "s.json is no search space: it is nested too deeply"),
+    ('{"optimizer.lr": {"grid": ' + "[" * 3000 + "]" * 3000 + "}}", "it is nested too deeply"),
     ({}, "s.json is an empty search space"),
     ([1], "s.json is no search space: write axes by their paths"),
     ("", "s.json is damaged: line 1"),
@@ -96,6 +88,8 @@ def test_a_file_that_is_no_space_is_refused(written, content, message):
 
 @pytest.mark.parametrize(("content", "message"), [
     ("a = 1\nb = {", "s.toml is damaged: "), ("a = 1\nb ! 2", "line 2"),
+    ("batch_size = {grid = [" + "1" * 5000 + "]}", "s.toml is no search space: it has a whole number of thousands"),
+    ("a = " + "[" * 3000 + "]" * 3000, "s.toml is no search space: it is nested too deeply"),
     ("lanes = {grid = [1979-05-27]}", "lanes: the grid has datetime.date(1979, 5, 27), which is no JSON value")])
 def test_a_toml_file_that_is_no_space_is_refused(written, content, message):
     assert message in refused(read_space, written(content, "s.toml"))
@@ -112,56 +106,13 @@ def test_what_is_not_there_is_told(tmp_path):
     assert "it is not UTF-8 text" in refused(read_space, str(tmp_path / "s.json"))
 
 
-@pytest.mark.parametrize(("axes", "message"), [
-    ({"optimizer__rl": {"grid": [1]}}, "search space: there is no field optimizer.rl (did you mean 'optimizer.lr'?)"),
-    ({"optimizer__lr": {"grid": [0.1, -1]}}, "search space: optimizer.lr: input should be greater than 0, not -1"),
-    ({"optimizer__lr": {"uniform": [-1, 1]}}, "optimizer.lr: input should be greater than 0, not -1"),
-    ({"exposure__probability": {"uniform": [0.5, 1.5]}}, "less than or equal to 1, not 1.5"),
-    ({"optimizer__betas": {"grid": [[0.5, 0.9]]}}, "give the whole optimizer as JSON"),  # of Adam; this is SGD
-    ({"schedule__milestones": {"grid": [[3]]}}, "give the whole schedule as JSON"),
-    ({"batch_size": {"uniform": [64.5, 256]}}, "batch_size: input should be a valid integer, not 64.5"),
-    ({"network__bias": {"uniform": [0, 1]}}, "network.bias: input should be a valid boolean, not 0"),
-    ({"network__bias": {"grid": ["yes"]}}, 'network.bias: input should be a valid boolean, not "yes"'),
-    ({"augmentation__padding": {"grid": [2]}, "augmentation__crop": {"grid": ["none", "pad"]}},
-     "augmentation.padding=2 does nothing with augmentation.crop=none"),
-    ({"lanes": {"grid": [8, 16]}, "optimizer__lr": {"grid": [1]}, "batch_size": {"uniform": [8, 64]}},
-     "search space: lanes: 16 lanes can't share a batch of 8"),
-    ({"schedule__factor": {"grid": [0.5]}, "schedule": {"grid": [{"kind": "exponential", "factor": 0.9}]}},
-     "schedule and schedule.factor can't both be searched"),
-    ({"exposure__probability": {"uniform": [0, 1]}}, "without exposure the hold-out has no anomalies"),
-    ({"data": {"grid": [{}]}}, "data can't be searched as a whole, since it has data.recipe"),
-    ({"data__form__side": {"grid": [32]}}, "data.form.side can't be searched: it follows from the data set"),
-    ({"epochs": {"grid": [3]}}, "epochs can't be searched: give --epochs"),
-])
-def test_what_the_experiment_can_not_have_is_refused(axes, message):
-    assert message in refused(check_space, space(**axes), BASE)
-
-
-@pytest.mark.parametrize("path", FIXED)
-def test_fields_that_follow_from_something_else_are_not_searched(path):
-    assert path in paths(type(BASE))
-    assert FIXED[path] in refused(check_space, {path: Axis.model_validate({"grid": [1]})}, BASE)
-
-
-@pytest.mark.parametrize("axes", [
-    {"schedule": {"choice": [{"kind": "exponential", "factor": 0.9}, {"kind": "milestones", "milestones": [2]}]}},
-    {"optimizer": {"grid": [{"kind": "sgd", "lr": 0.1}, {"kind": "adam", "lr": 0.001}]}},
-    {"optimizer__momentum": {"grid": [0, 0.9]}, "optimizer__nesterov": {"grid": [False]}},  # 0 is for no nesterov alone
-    {"augmentation__noise__std": {"loguniform": [1e-4, 0.1]}},  # of a field that is null
-    {"lanes": {"uniform": [1, 8]}}, {"data__normalization": {"grid": ["lcn-minmax", "mean-std"]}},
-])
-def test_what_it_can_have_is_taken(axes):
-    check_space(space(**axes), BASE)
-    for one in draw(space(**axes), 3, 0):
-        BASE.override(f"{path}={json.dumps(value)}" for path, value in one.items())
-
-
 def test_grids_are_multiplied_and_the_last_changes_quickest():
     grids = space(optimizer__lr={"grid": [1, 2]}, network__bias={"grid": [True, False]})
     assert is_grid(grids)
     product = ({"optimizer.lr": 1, "network.bias": True}, {"optimizer.lr": 1, "network.bias": False},
                {"optimizer.lr": 2, "network.bias": True}, {"optimizer.lr": 2, "network.bias": False})
     assert draw(grids, 1, 0) == draw(grids, 3, 7) == product
+    assert count(grids, 1) == 4
 
 
 def test_the_points_of_a_grid_share_the_draws():
@@ -173,6 +124,7 @@ def test_the_points_of_a_grid_share_the_draws():
     rates = [one["optimizer.lr"] for one in found]
     assert rates[::2] == rates[1::2]
     assert len(set(rates)) == 3
+    assert count(mixed, 3) == len(found)
 
 
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 5))

@@ -6,14 +6,16 @@ import csv
 import io
 import json
 import statistics
+from dataclasses import replace
 
 import pytest
 
 from fcdd_dist.recipes import recipe
 from fcdd_dist.storage import MemoryStore
 from fcdd_dist.sweep.plan import Plan
+from fcdd_dist.sweep.rendering import markdown, summary
 from fcdd_dist.sweep.standing import Standing, of_history
-from fcdd_dist.sweep.table import markdown, summary, table, write_table
+from fcdd_dist.sweep.table import table, write_table
 from tests.sweep.making import ended, history, result, search, sweep
 
 
@@ -31,7 +33,7 @@ def of(this, *standings):
 def test_the_states_of_cells():
     this = sweep(["coat"], seeds=5)
     found = of(this, lambda trial: done(trial, 0.75), Standing(epochs=4), Standing(epochs=4, reason="no memory"),
-               Standing(reason="the loss is not finite", diverged=True))
+               Standing(epochs=2, reason="the loss is not finite", diverged=True))  # 2: by the clock alone
     assert [(cell["seed"], cell["state"], cell["reason"], cell["epochs"]) for cell in found["cells"]] == [
         (0, "done", None, 9), (1, "unfinished", None, 4), (2, "failed", "no memory", 4),
         (3, "failed", "the loss is not finite", 0), (4, "waiting", None, 0)]
@@ -143,6 +145,7 @@ def test_before_a_search_has_found_its_setting_the_cells_have_no_folder():
     assert {row["state"] for row in found["search"]["settings"]} == {"waiting"}
     assert (found["search"]["rungs"], found["search"]["selected"]) == ([1, 3, 9], None)
     assert summary(found)[0] == "no setting is selected of 9: 9 waiting"
+    assert summary(found)[-1] == "4 of 4 runs are missing; the same command goes on with the search that they wait for"
 
 
 def test_the_settings_of_a_search():
@@ -172,6 +175,30 @@ def test_what_was_committed_of_an_epoch_that_diverged_is_not_told():
     tables = [table(plan, {trial.name: Standing(epochs=epochs, reason="not finite", diverged=True)})
               for epochs in (0, 4)]
     assert tables[0] == tables[1]
+
+
+def blocked(*, diverged: bool, last: int = 9) -> list[str]:
+    """The summary of a search in which, of the settings that go on to ``last`` epochs, all fail at that."""
+    plan, standings = Plan(SEARCHED), {}
+    while wanted := [trial for trial in plan.wanted(standings) if trial.name not in standings
+                     or standings[trial.name].reason is None]:
+        for trial in wanted:
+            before = standings.get(trial.name, Standing())
+            standings[trial.name] = (replace(before, reason="too much", diverged=diverged)
+                                     if trial.experiment.epochs == last else ended(trial))
+    found = table(plan, standings)
+    assert found["search"]["selected"] is None
+    return summary(found)
+
+
+def test_what_keeps_a_search_from_its_end_is_named():
+    *_, line = blocked(diverged=False)  # one setting, two classes
+    assert line.startswith("4 of 4 runs are missing; they wait for a search that lacks trials/coat-s0-")
+    assert line.endswith(" and 1 more; the same command tries again")
+    for last in (1, 9):
+        *_, line = blocked(diverged=True, last=last)
+        assert line == ("4 of 4 runs are missing; all settings that went on have diverged: give other values, and "
+                        "another --name")
 
 
 def test_a_search_that_is_over():

@@ -121,9 +121,28 @@ def test_what_a_search_has_found_holds_for_what_it_was_made_of(other, difference
     assert str(caught.value) == f"runs/x is a sweep of other settings ({differences}): give another --name"
 
 
-def test_more_samples_are_another_search():
-    with pytest.raises(Conflict, match=r"\(search samples: 9 -> 18\)"):
-        sweep(search=search(RATES, samples=18)).going_on_from(sweep(search=search(RATES)), "here")
+@pytest.mark.parametrize("more", [
+    {"samples": 26}, {"samples": 10, "scheduler": "none"}, {"samples": 10, "seed": 3, "select": "holdout_auroc"}])
+def test_random_samples_may_grow_where_settings_are_compared_after_the_same_epochs(more):
+    """The same number of rungs: from 9 samples to 26, of which a third goes on twice."""
+    there = sweep(**ASKED | {"search": search(RATES, **more | {"samples": 9})})
+    mine = sweep(**ASKED | {"search": search(RATES, **more)})
+    mine.going_on_from(there, "here")
+    with pytest.raises(Conflict, match=rf"\(search samples: {more['samples']} -> 9\)"):
+        there.going_on_from(mine, "here")
+
+
+@pytest.mark.parametrize(("there", "mine", "differences"), [
+    (search(RATES, samples=3), search(RATES, samples=9),
+     "search samples: 3 -> 9, which are compared after 1, 3, 9 epochs, and no longer after 3, 9"),
+    (search(RATES, samples=3), search(RATES, samples=4, seed=1), "search samples: 3 -> 4; search seed: 0 -> 1"),
+    (search(RATES, "optuna", samples=4), search(RATES, "optuna", samples=8), "search samples: 4 -> 8"),
+    (search(RATES, "optuna", optuna_version="4.4.0"), search(RATES, "optuna", optuna_version="4.5.0"),
+     'search optuna_version: "4.4.0" -> "4.5.0"')])
+def test_other_samples_are_another_search(there, mine, differences):
+    with pytest.raises(Conflict) as caught:
+        sweep(search=mine).going_on_from(sweep(search=there), "here")
+    assert f"here is a sweep of other settings ({differences}): give another --name" == str(caught.value)
 
 
 def test_what_is_written_does_not_depend_on_the_order_of_settings_in_memory():
