@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..data.manifest import Manifest, load_manifest
+from ..errors import BadInput
 from ..storage import FolderStore, Store, open_store, probe
 from ..sweep.progress import progress
 from ..sweep.table import table
@@ -61,10 +62,13 @@ def dry_run(order: Order, placement: TrialPlacement, address: str | None,
 
 
 def _nearest(store: Store) -> Store:
-    """The folder itself or the nearest one above it that is there: one that is not is left so."""
+    """The folder itself or the nearest one above it that is there: one that is not is left so. Raises BadInput."""
     if not isinstance(store, FolderStore):
         return store
-    return FolderStore(next(path for path in (store.root, *store.root.parents) if os.path.lexists(path)))
+    nearest = next(path for path in (store.root, *store.root.parents) if os.path.lexists(path))
+    if not nearest.is_dir():
+        raise BadInput(f"{nearest} is no folder, and {store.url} would be in it: give another --storage or --name")
+    return FolderStore(nearest)
 
 
 def _what(sweep: Sweep, rungs: tuple[int, ...], found: dict[str, Any]) -> list[str]:

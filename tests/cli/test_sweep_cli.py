@@ -199,7 +199,7 @@ def test_a_dry_run_tells_what_would_run_and_leaves_nothing(tmp_path, digits_data
 
 
 @pytest.mark.parametrize(("more", "wanted"), [
-    (("--track", "tensorbord"), "no such tracker"), (("--storage", "{folder}/file"), "can't write")])
+    (("--track", "tensorbord"), "no such tracker"), (("--storage", "{folder}/file"), "file is no folder")])
 def test_a_dry_run_refuses_what_a_sweep_would(refused, tmp_path, more, wanted):
     (tmp_path / "file").write_text("mine")
     assert wanted in refused(*(one.format(folder=tmp_path) for one in more), "--dry-run")
