@@ -35,8 +35,8 @@ def run(command, workspace):
 
 
 def test_every_block_is_run_by_somebody():
-    known = {("sh", "setup"), ("sh", ""), ("sh", "data"), ("sh", "bucket"), ("sh", "imagenet"), ("sh", "sweep"), ("sh", "cluster"),
-             ("sh", "long"), ("python", "")}
+    known = {("sh", "setup"), ("sh", ""), ("sh", "data"), ("sh", "bucket"), ("sh", "imagenet"), ("sh", "sweep"),
+             ("sh", "cluster"), ("sh", "long"), ("python", "")}
     assert {(language, kind) for language, kind, *_ in BLOCKS if language} <= known
     assert len(blocks("sh", "setup")[0].splitlines()) == 2
     for language, kind, text, after in BLOCKS:

@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     from ..sweep.rendering import summary
     from ..training.progress import Console
 
-    console = Console()
+    console = Console(every=10.0)  # hours of it
     gpus = float(local_gpus() > 0) if options.gpus_per_trial is None else options.gpus_per_trial
     placement = TrialPlacement(options.workers_per_trial, options.cpus_per_trial, gpus, options.at_once,
                                options.max_failures)
