@@ -98,12 +98,17 @@ def _jitter(x: torch.Tensor, presets: tuple[tuple[float, ...], ...], draws: np.n
     for place in range(4):
         op = order_t[:, place]
         step = linear_t[everyone, op]
-        current = torch.einsum("nij,nj->ni", total, mean) + offset
-        shift = torch.where(op == 1, towards_grey * (current @ weights), 0)
+        current = _applied(total, mean) + offset
+        shift = torch.where(op == 1, towards_grey * (current * weights).sum(1), 0)
         total = step @ total
-        offset = torch.einsum("nij,nj->ni", step, offset) + shift[:, None]
+        offset = _applied(step, offset) + shift[:, None]
     out = torch.baddbmm(offset[:, :, None], total, x.flatten(2))
     return out.clamp_(0, 1).view_as(x)
+
+
+def _applied(maps: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
+    """(n, C, C), (n, C) -> (n, C), in sums: with a product of matrices some CPUs round a row by how many there are."""
+    return (maps * colours[:, None]).sum(2)
 
 
 def _hue(turns: np.ndarray) -> np.ndarray:
