@@ -24,6 +24,7 @@ def write_report(folder: Store) -> None:
     elif exists(folder, SWEEP):
         pages = sweep.report(folder)
     else:
+        next(iter(folder.list()), None)  # raises where there is no bucket, which looks for single keys can't tell
         raise NotFound(f"{folder.url} is no folder of a run or of a sweep: it has neither {EXPERIMENT} nor {SWEEP}")
     for chart in pages.charts:
         folder.write(f"report/{chart.name}.png", chart.png)
