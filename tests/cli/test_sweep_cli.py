@@ -187,6 +187,7 @@ def test_what_stands_there_and_is_no_sweep_is_left_alone(refused, tmp_path):
         assert f"sweep.json {wanted}" in refused()
 
 
+@pytest.mark.slow  # measures a step
 def test_a_dry_run_tells_what_would_run_and_leaves_nothing(tmp_path, digits_data, capsys):
     space = searching(tmp_path, RATES)
     assert main(command(tmp_path, digits_data, *space, "--seeds", "2", "--dry-run")) == 0
@@ -206,6 +207,7 @@ def test_a_dry_run_refuses_what_a_sweep_would(refused, tmp_path, more, wanted):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.slow  # measures a step
 def test_a_dry_run_leaves_folders_that_are_not_there_so_and_says_what_is_too_much(tmp_path, digits_data):
     cpus = cores() + 3
     wanted = order(parse(command(tmp_path / "not" / "there", digits_data)), TrialPlacement(), [].append)
