@@ -211,7 +211,7 @@ def test_where_both_fail_the_training_is_what_counts_and_the_other_is_said(job, 
 
 
 def test_a_stop_that_is_asked_for_during_an_upload_commits_once_that_is_done(job, watch):
-    hold = Hold(checkpoint.OPTIMIZER, steps=6)
+    hold = Hold(checkpoint.OPTIMIZER, steps=2)  # the stop comes with the second at the earliest
     watch(hold)
     longer = job.model_copy(update={"experiment": job.experiment.model_copy(update={"epochs": 1000})})
 
