@@ -12,11 +12,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
+from statistics import NormalDist
 
 import numpy as np
 
 Key = int | str
 _WORDS_PER_BLOCK = 4  # one Philox-4x64 counter value yields four words
+_NORMALS_PER_WORD = 4
+_IN_CACHE = 1 << 15  # normal values that are looked up at a time: half of the time of all at once
 
 
 def digest(*key: Key) -> bytes:
@@ -41,6 +45,28 @@ def words(count: int, *key: Key, start: int = 0) -> np.ndarray:
 def uniforms(count: int, *key: Key, start: int = 0) -> np.ndarray:
     """Numbers ``start`` to ``start + count`` of the stream of ``key``: float64 in [0, 1), 53 bits, shape (count,)."""
     return (words(count, *key, start=start) >> np.uint64(11)) * 2.0**-53
+
+
+def normals(count: int, *key: Key, start: int = 0) -> np.ndarray:
+    """Numbers ``start`` to ``start + count`` of the stream of ``key``: standard normal, float32, shape (count,).
+
+    Each is one of the 65,536 quantiles in the middles of equal shares of the distribution, by 16 bits of a word: none
+    is beyond 4.33, the variance is 0.99997. It takes a third of the time of a generator of normal numbers.
+    """
+    word, offset = divmod(start, _NORMALS_PER_WORD)
+    bits = words(-(-(offset + count) // _NORMALS_PER_WORD), *key, start=word).astype("<u8", copy=False).view("<u2")
+    bits, out, quantiles = bits[offset:offset + count], np.empty(count, np.float32), _quantiles()
+    for first in range(0, count, _IN_CACHE):
+        here = slice(first, first + _IN_CACHE)
+        quantiles.take(bits[here], out=out[here], mode="clip")  # "clip" writes to `out` at once; no place is beyond
+    return out
+
+
+@cache
+def _quantiles() -> np.ndarray:
+    """Of the standard normal distribution: (65536,) float32, rising. 20 ms."""
+    quantile, shares = NormalDist().inv_cdf, 1 << 16
+    return np.array([quantile((share + 0.5) / shares) for share in range(shares)], np.float32)
 
 
 def permutation(n: int, *key: Key) -> np.ndarray:
