@@ -112,6 +112,10 @@ class Desk:
         with self._lock:
             self._closing = True
 
+    @property
+    def closing(self) -> bool:
+        return self._closing
+
     def running(self) -> list[Running]:
         with self._lock:
             return list(self._running.values())

@@ -36,7 +36,7 @@ class SweepView:
 
     def __init__(self, desk: Desk, store: Store, live: Callable[..., None], say: Callable[[str], None]) -> None:
         self._desk, self._store, self._live, self._say = desk, store, live, say
-        self._began = time.monotonic()
+        self._first: tuple[float, int] | None = None  # when epochs were seen first, and how many
         self._paces: dict[str, Pace] = {}
         self._turn: deque[str] = deque()  # names, those that were looked at longest ago first
         self._trained = 0  # epochs of trials that have ended since the start
@@ -92,13 +92,18 @@ class SweepView:
         return f"  {one.trial.name:<24} epoch {pace.epoch}/{epochs}  {pace.images_per_s:,.0f} images/s{waits}"
 
     def _eta(self, running: Sequence[Running], left: int) -> str:
-        """From the epochs that all trials together have done since the start, in its time."""
+        """From the epochs that all trials together have done since some were seen first: Ray's start is no part of it.
+
+        Nothing once nothing more is begun: the rest is for another attempt.
+        """
         under_way = sum(max(0, pace.epoch - one.epochs) for one in running
                         if (pace := self._paces.get(one.trial.name)))
-        done = self._trained + under_way
-        if not done or left <= under_way:
+        now, done = time.monotonic(), self._trained + under_way
+        if done and self._first is None:
+            self._first = now, done
+        if self._desk.closing or self._first is None or done <= self._first[1] or left <= under_way:
             return ""
-        return f"eta {duration((left - under_way) * (time.monotonic() - self._began) / done)}"
+        return f"eta {duration((left - under_way) * (now - self._first[0]) / (done - self._first[1]))}"
 
 
 def _end_line(one: Ended) -> str:
