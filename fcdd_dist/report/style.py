@@ -59,11 +59,11 @@ ul { margin: 0; padding-left: 20px; } li { margin: 6px 0; max-width: 80ch; }
 
 # For the wide tables and the many heatmaps of a sweep.
 WIDE = """
-.wide td, .wide th { white-space: nowrap; padding-right: 16px; }
-.wide thead th { white-space: normal; vertical-align: bottom; min-width: 72px; }
+.wide td, .wide th { white-space: nowrap; padding-right: 12px; }
+.wide thead th { white-space: normal; vertical-align: bottom; min-width: 62px; }
 .wide td.long { white-space: normal; min-width: 230px; }
 .wide tr > :first-child { position: sticky; left: 0; background: var(--card); min-width: 96px; max-width: 34vw;
-  white-space: normal; overflow-wrap: anywhere; }
+  white-space: normal; overflow-wrap: break-word; }
 .wide td { font-variant-numeric: tabular-nums; }
 .wide .marked > * { font-weight: 700; }
 .chart svg { display: block; width: 100%; max-width: 620px; height: auto; margin: 0 auto; }
