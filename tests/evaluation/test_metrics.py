@@ -37,6 +37,17 @@ def test_auroc_by_counting(pairs):
     assert auroc(labels, scores) == pytest.approx(wins / len(nominal) / len(anomalous))
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 9)), min_size=2, max_size=40))
+def test_both_are_those_of_scikit_learn(pairs):
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    labels, scores = zip(*pairs, strict=True)
+    if len(set(labels)) == 2:
+        assert auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+        assert average_precision(labels, scores) == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+
+
 @pytest.mark.parametrize(("labels", "why"), [([], "no test images"), ([0, 0], "all test images are nominal"),
                                              ([1], "all test images are anomalous")])
 def test_one_label_has_no_auroc_and_says_why(labels, why):
