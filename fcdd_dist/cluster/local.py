@@ -31,6 +31,11 @@ _QUICK_AND_QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # workers without a GPU keep their environment; silences a warning
 }
+# For a private Ray alone: processes that would only start, each with imports of its own.
+_WITHOUT_IDLERS = {
+    "RAY_prestart_worker_first_driver": "0",  # one a core for tasks to come, of which trainings have none
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # asks whether a cloud takes this machine away
+}
 _LONGEST_FOLDER = 40  # bytes; Ray puts sockets some 60 bytes further down, and a socket's path has at most 107
 _ANSWERS_WITHIN_S = 10.0
 _PREFIX, _OWNER = "fcdd-ray-", "owner.json"
@@ -83,7 +88,7 @@ def _private(placement: Placement, cpus: int, say: Callable[[str], None]) -> Ite
                     "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
                     "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token),
                     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}  # `uv run` would make Ray pack the working folder
-        with environment(_QUICK_AND_QUIET | loopback, without=("RAY_ADDRESS", "RAY_AUTH_TOKEN")):
+        with environment(_QUICK_AND_QUIET | _WITHOUT_IDLERS | loopback, without=("RAY_ADDRESS", "RAY_AUTH_TOKEN")):
             say("starting Ray ...")
             import ray
 

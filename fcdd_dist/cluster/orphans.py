@@ -1,8 +1,8 @@
 """Room on a cluster that nobody uses any more, and Ray keeps.
 
 A placement group that an actor has made stays until its job ends, though the actor be dead. Where the controller of
-Ray Train is killed, a helper of Ray's removes its group, but has to ask Ray's dashboard who is alive, and a private Ray
-has none. Whoever trains after it in the same job would wait for that room for ever.
+Ray Train is killed, a helper of Ray's removes its group, but has to ask Ray's dashboard who is alive, and in a private
+Ray, which has none, it is not started. Whoever trains after it in the same job would wait for that room for ever.
 """
 
 from __future__ import annotations

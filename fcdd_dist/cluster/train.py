@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 _RAYS_STATE = ".ray"  # in the run, where workers may be on several nodes
+# Helpers of Ray Train that would do nothing here, each a process that imports half of Ray: 2 s of a core a training.
+_DATASETS = "DatasetsCallback"  # deals out datasets of Ray
+_CLEANER = "PlacementGroupCleanerCallback"  # asks Ray's dashboard who is alive, which a private Ray does not have
 _COLLECTIVE_TIMEOUT_S = 900  # a rank waits so long for one that neither answers nor is dead
 
 
@@ -118,7 +121,13 @@ def _trainer(job: Job, placement: Placement, cpus: int, state: str) -> TorchTrai
 
     from .worker import train_loop
 
-    return TorchTrainer(
+    idle = (_DATASETS, _CLEANER) if local.on_loopback() else (_DATASETS,)
+
+    class Trainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list:
+            return [one for one in super()._create_default_callbacks() if type(one).__name__ not in idle]
+
+    return Trainer(
         train_loop, train_loop_config={"job": job.to_json()},
         torch_config=TorchConfig(backend="nccl" if placement.gpus else "gloo", timeout_s=_COLLECTIVE_TIMEOUT_S),
         scaling_config=ScalingConfig(num_workers=placement.workers, use_gpu=bool(placement.gpus),
