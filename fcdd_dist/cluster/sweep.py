@@ -119,9 +119,7 @@ def sweep(order: Order, placement: TrialPlacement, address: str | None, say: Say
         # Once more: whoever was waited for may have gone on.
         settled = {name: standing for name, standing in standings.items() if standing.result or standing.diverged}
         plan, standings = survey(order, lambda line: None, settled)
-        store.write(SWEEP, order.sweep.to_json().encode())
         desk = Desk(plan, standings)
-        write_table(store, table(plan, standings))
         driver = _Driver(order, placement, desk, store, lease, signals, say, live, trackers)
         try:
             driver.run(address)
@@ -162,6 +160,8 @@ class _Driver:
                     [open_store(self._order.sweep.exposure)] if self._order.sweep.exposure else []))
                 nodes = local.resources()
                 at_once = trials_at_once(nodes, self._placement)
+                self._store.write(SWEEP, self._order.sweep.to_json().encode())  # what is refused leaves no sweep behind
+                write_table(self._store, table(self._desk.plan, self._desk.standings()))
                 self._say(f"{at_once} trial{'s' * (at_once > 1)} at once, each with {self._placement}")
                 tuning = Tuning(self._desk, self._order.job, self._placement, at_once,
                                 sharers(nodes, self._placement, at_once), folder)
