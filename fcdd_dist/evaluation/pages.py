@@ -10,7 +10,7 @@ import textwrap
 
 import numpy as np
 
-BACKGROUND, INK, MUTED, LINE = (255, 255, 255), "#1f2328", "#59636e", "#d0d7de"
+BACKGROUND, INK, MUTED, LINE = "#ffffff", "#1f2328", "#59636e", "#d0d7de"
 MARGIN = 20
 
 
@@ -59,18 +59,19 @@ class Page:
     def png(self) -> bytes:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from PIL import Image
 
         height = self.y + MARGIN // 2
-        canvas = np.full((height, self.width, 3), BACKGROUND, np.uint8)
-        for x, y, picture in self._pictures:
-            canvas[y:y + picture.shape[0], x:x + picture.shape[1]] = picture
-        figure = Figure(figsize=(self.width / 100, height / 100), dpi=100)
-        FigureCanvasAgg(figure)
-        figure.figimage(canvas)
+        figure = Figure(figsize=(self.width / 100, height / 100), dpi=100, facecolor=BACKGROUND)
         for x, y, text, style in self._texts:
             figure.text(x / self.width, 1 - y / height, text, parse_math=False, family="DejaVu Sans", **style)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        page = np.array(canvas.buffer_rgba())[..., :3]
+        for x, y, picture in self._pictures:
+            page[y:y + picture.shape[0], x:x + picture.shape[1]] = picture
         file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=100, metadata={"Software": None})
+        Image.fromarray(page).save(file, "PNG", dpi=(100, 100))
         return file.getvalue()
 
     def _draw(self, text: str, x: float, dy: float, size: int, ink: str, bold: bool, align: str) -> None:
