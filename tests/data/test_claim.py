@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,14 +37,15 @@ def store(request, tmp_path):
     return FolderStore(tmp_path / "data") if request.param == "folder" else MemoryStore()
 
 
-@pytest.fixture
-def sources(tmp_path, fill_folder):
-    """Two sets of the same names and sizes, with other images; and exposure for both."""
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory, fill_folder):
+    """Two sets of the same names and sizes, with other images; and exposure for both. Nobody changes them."""
+    root = tmp_path_factory.mktemp("sources")
     for number, name in enumerate(("a", "b")):
-        fill_folder(tmp_path / name / "train/good", 30, 100 * number)
-        fill_folder(tmp_path / name / "test/crack", 5, 1000 + 100 * number)
-    fill_folder(tmp_path / "outliers", 20, 5000)
-    return tmp_path
+        fill_folder(root / name / "train/good", 30, 100 * number)
+        fill_folder(root / name / "test/crack", 5, 1000 + 100 * number)
+    fill_folder(root / "outliers", 20, 5000)
+    return root
 
 
 @pytest.fixture
@@ -221,10 +223,11 @@ def test_tars_of_others_are_never_cleared_away(sources, store, data):
     assert store.read("train/good/000000.tar") != ours
 
 
-def test_our_shards_are_known_by_their_headers(sources, fill_folder):
+def test_our_shards_are_known_by_their_headers(tmp_path, sources, fill_folder):
     store, long = MemoryStore(), "x" * 80
-    fill_folder(sources / f"a/test/{long}", 2, 7)
-    write(sources, "a", store)
+    mine = shutil.copytree(sources, tmp_path / "mine")
+    fill_folder(mine / f"a/test/{long}", 2, 7)
+    write(mine, "a", store)
     keys = [key for key in contents(store) if key.endswith(".tar")]
     assert any(long in key for key in keys)
     assert all(claims.SHARD.fullmatch(key.removeprefix("exposure/")) and claims.is_shard(store, key) for key in keys)

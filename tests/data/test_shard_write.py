@@ -6,8 +6,10 @@ import io
 import itertools
 import json
 import re
+import shutil
 import tarfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,16 +31,32 @@ from tests.support.ilsvrc import write_synset_tars
 FORM = Form.parse("png-16-rgb")
 
 
-@pytest.fixture
-def raw(tmp_path, fill_folder):
-    """Two classes of 70 train and 5 test images, a kind that is only in test, and 60 exposure images in 3 folders."""
-    fill_folder(tmp_path / "raw/train/good", 70, 0)
-    fill_folder(tmp_path / "raw/train/Other", 70, 1000)
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory, fill_folder):
+    """Two classes of 70 train and 5 test images, a kind that is only in test, and 60 exposure images in 3 folders.
+
+    Nobody changes them.
+    """
+    root = tmp_path_factory.mktemp("images")
+    fill_folder(root / "raw/train/good", 70, 0)
+    fill_folder(root / "raw/train/Other", 70, 1000)
     for number, kind in enumerate(("good", "Other", "crack")):
-        fill_folder(tmp_path / "raw/test" / kind, 5, 2000 + 10 * number)
+        fill_folder(root / "raw/test" / kind, 5, 2000 + 10 * number)
     for number, name in enumerate(("n01", "n02", "n03")):
-        fill_folder(tmp_path / "outliers" / name, 20, 3000 + 100 * number)
-    return tmp_path
+        fill_folder(root / "outliers" / name, 20, 3000 + 100 * number)
+    return root
+
+
+@pytest.fixture
+def mine(raw, tmp_path):
+    """A copy of the images, to be changed."""
+    return Path(shutil.copytree(raw, tmp_path / "mine"))
+
+
+@pytest.fixture(scope="module")
+def written(raw):
+    """The store and the manifest of a data set of all of them, which nobody changes."""
+    return write(raw)
 
 
 def write(raw, store=None, **options):
@@ -61,8 +79,8 @@ def counts(manifest):
             for split, parts in manifest.splits.items()}
 
 
-def test_what_is_written(raw):
-    store, manifest = write(raw)
+def test_what_is_written(written):
+    store, manifest = written
     assert load_manifest(store) == manifest
     assert (manifest.kind, manifest.recipe, str(manifest.form)) == ("nominal", "folder", "png-16-rgb")
     assert {entry.id: entry.name for entry in manifest.classes} == {"other": "Other", "good": "good", "crack": "crack"}
@@ -76,8 +94,8 @@ def test_what_is_written(raw):
                     "exposure/holdout/exposure/000000.tar"}
 
 
-def test_samples_hold_the_pixels_and_the_source(raw):
-    store, manifest = write(raw)
+def test_samples_hold_the_pixels_and_the_source(raw, written):
+    store, manifest = written
     for sample in samples(store, manifest, "test", "crack"):
         pixels = to_form(load_image((raw / "raw" / sample.source).read_bytes()), FORM)
         np.testing.assert_array_equal(decode_stored(sample.image, FORM), pixels.transpose(2, 0, 1))
@@ -101,15 +119,15 @@ def test_plain_webdataset_reads_our_shards(raw, tmp_path):
     assert json.loads(plain[0]["json"])["source"] == ours[0].source
 
 
-def test_headers_are_fixed_and_plain(raw):
-    store, _ = write(raw)
+def test_headers_are_fixed_and_plain(written):
+    store, _ = written
     with tarfile.open(fileobj=io.BytesIO(store.read("train/good/000000.tar"))) as tar:
         members = tar.getmembers()
     assert all((m.mtime, m.uid, m.gid, m.uname, m.gname) == (0, 0, 0, "", "") and not m.pax_headers for m in members)
 
 
-def test_the_same_bytes_each_time_wherever_it_is(raw, tmp_path):
-    first, manifest = write(raw)
+def test_the_same_bytes_each_time_wherever_it_is(raw, written, tmp_path):
+    first, manifest = written
     again, _ = write(raw, FolderStore(tmp_path / "elsewhere"))
     assert contents(again) == contents(first)
     assert load_manifest(again).id == manifest.id
@@ -147,8 +165,8 @@ class Dying:
 
 
 @pytest.mark.slow
-def test_killed_anywhere_and_started_again(raw):
-    whole, _ = write(raw)
+def test_killed_anywhere_and_started_again(raw, written):
+    whole, _ = written
     total = len(contents(whole))
     for writes in range(total):
         store = MemoryStore()
@@ -173,17 +191,17 @@ def test_a_data_set_is_never_changed(raw):
     assert contents(store) == before
 
 
-def test_resharding_keeps_the_holdout_and_the_content(raw, monkeypatch, tmp_path):
-    store, manifest = write(raw)
+def test_resharding_keeps_the_holdout_and_the_content(mine, written, monkeypatch):
+    store, manifest = written
     monkeypatch.setattr(tars, "MAX_SAMPLES", 7)
-    small, resharded = write(raw)
+    small, resharded = write(mine)
     assert len(resharded.part("train", "good").shards) == 8
     assert resharded.id != manifest.id
     assert resharded.content == manifest.content
     assert resharded.part("train", "good").statistics == manifest.part("train", "good").statistics
-    for number, path in enumerate(sorted((raw / "raw/train/good").iterdir())):  # other names, so another order
+    for number, path in enumerate(sorted((mine / "raw/train/good").iterdir())):  # other names, so another order
         path.rename(path.with_name(f"{(number * 37) % 70:03d}-renamed.png"))
-    renamed_store, renamed = write(raw)
+    renamed_store, renamed = write(mine)
     assert renamed.content == manifest.content
 
     def held(store, manifest):
@@ -192,10 +210,10 @@ def test_resharding_keeps_the_holdout_and_the_content(raw, monkeypatch, tmp_path
     assert held(small, resharded) == held(store, manifest) == held(renamed_store, renamed)
 
 
-def test_content_knows_split_and_class(raw):
-    _, manifest = write(raw)
-    (raw / "raw/test/crack/000.png").rename(raw / "raw/test/good/moved.png")
-    _, moved = write(raw)
+def test_content_knows_split_and_class(mine, written):
+    _, manifest = written
+    (mine / "raw/test/crack/000.png").rename(mine / "raw/test/good/moved.png")
+    _, moved = write(mine)
     assert moved.content != manifest.content
 
 
@@ -222,11 +240,11 @@ def test_exposure_is_shuffled_over_its_classes_and_leaves_out_what_it_shall(raw)
         shard_exposure("folder", str(raw / "outliers"), MemoryStore(), exclude=["n01", "n02", "n03"], form=FORM)
 
 
-def test_equal_images_fall_together(raw):
+def test_equal_images_fall_together(mine):
     for number in range(20):
-        data = (raw / "raw/train/good/000.png").read_bytes()
-        (raw / f"raw/train/good/copy-{number}.png").write_bytes(data)
-    store, manifest = write(raw)
+        data = (mine / "raw/train/good/000.png").read_bytes()
+        (mine / f"raw/train/good/copy-{number}.png").write_bytes(data)
+    store, manifest = write(mine)
     split_of = {}
     for split in ("train", "holdout"):
         for sample in samples(store, manifest, split, "good"):
@@ -235,10 +253,10 @@ def test_equal_images_fall_together(raw):
     assert manifest.part("holdout", "good").samples == 20
 
 
-def test_a_class_of_equal_images_has_no_holdout(raw):
-    for path in (raw / "raw/train/good").iterdir():
-        path.write_bytes((raw / "raw/test/good/000.png").read_bytes())
-    _, manifest = write(raw)
+def test_a_class_of_equal_images_has_no_holdout(mine):
+    for path in (mine / "raw/train/good").iterdir():
+        path.write_bytes((mine / "raw/test/good/000.png").read_bytes())
+    _, manifest = write(mine)
     assert manifest.part("holdout", "good") is None
     assert manifest.part("train", "good").samples == 70
 
@@ -249,10 +267,10 @@ def test_sizes_of_the_holdout():
     assert [exposure_target(n) for n in (0, 1, 2, 3, 100, 24900, 10**6)] == [0, 0, 0, 1, 1, 249, 2000]
 
 
-def test_few_images(raw):
-    for path in sorted((raw / "raw/train/good").iterdir())[1:]:
+def test_few_images(mine):
+    for path in sorted((mine / "raw/train/good").iterdir())[1:]:
         path.unlink()
-    _, manifest = write(raw)
+    _, manifest = write(mine)
     assert (manifest.part("train", "good").samples, manifest.part("holdout", "good")) == (1, None)
 
 
@@ -277,54 +295,59 @@ def test_own_images_need_exposure(raw):
         write(raw, exposure=None, exclude=["n01"])
 
 
-def test_bad_images_are_left_out_counted_and_named(raw):
+def test_bad_images_are_left_out_counted_and_named(mine):
     for number in range(3):
-        (raw / f"raw/train/good/bad-{number}.jpg").write_bytes(b"\xff\xd8\xff" + bytes(number))
-    (raw / "raw/test/good/Thumbs.db").write_bytes(b"junk")
-    store, manifest = write(raw)
+        (mine / f"raw/train/good/bad-{number}.jpg").write_bytes(b"\xff\xd8\xff" + bytes(number))
+    (mine / "raw/test/good/Thumbs.db").write_bytes(b"junk")
+    store, manifest = write(mine)
     assert [entry.source for entry in manifest.left_out] == [f"train/good/bad-{number}.jpg" for number in range(3)]
     assert all(entry.reason and entry.split == "train" for entry in manifest.left_out)
-    (raw / "raw/train/good/zero.png").write_bytes(b"")
+    (mine / "raw/train/good/zero.png").write_bytes(b"")
     store = MemoryStore()
     with pytest.raises(BadInput, match=r"more than 3 of the 144 train .*bad-0.*--allow-bad") as caught:
-        write(raw, store)
+        write(mine, store)
     assert "\n" not in str(caught.value)
     assert "manifest.json" not in contents(store)
-    _, manifest = write(raw, allow_bad=4)
+    _, manifest = write(mine, allow_bad=4)
     assert len(manifest.left_out) == 4
     with pytest.raises(BadInput, match="more than 0 of"):
-        write(raw, allow_bad=0)
+        write(mine, allow_bad=0)
 
 
-def test_a_class_without_any_usable_train_image(raw):
-    for path in (raw / "raw/train/good").iterdir():
+def test_a_class_without_any_usable_train_image(mine):
+    for path in (mine / "raw/train/good").iterdir():
         path.write_bytes(b"broken")
     with pytest.raises(BadInput, match=r"'good' has no train image that can be used"):
-        write(raw, allow_bad=100)
+        write(mine, allow_bad=100)
 
 
-def test_an_exposure_set_without_any_usable_image(raw):
-    for path in (raw / "outliers").rglob("*.png"):
+def test_an_exposure_set_without_any_usable_image(mine):
+    for path in (mine / "outliers").rglob("*.png"):
         path.write_bytes(b"broken")
     with pytest.raises(BadInput, match="no exposure image that can be used"):
-        write(raw, allow_bad=100)
+        write(mine, allow_bad=100)
 
 
-def test_odd_names_reach_the_samples(raw, make_image):
-    make_image(1).save(raw / "raw/test/good/new\nline “x”.png")
-    store, manifest = write(raw)
+def test_odd_names_reach_the_samples(mine, make_image):
+    make_image(1).save(mine / "raw/test/good/new\nline “x”.png")
+    store, manifest = write(mine)
     assert "test/good/new\nline “x”.png" in {s.source for s in samples(store, manifest, "test", "good")}
 
 
-def test_digits_come_with_their_exposure():
-    store, lines = MemoryStore(), []
-    manifest = shard("digits", None, store, classes=["0", "digit 1"], progress=lines.append)
-    assert [entry.id for entry in manifest.classes] == ["0", "1"]
+def test_digits_come_with_their_exposure(digits_data):
+    store = FolderStore(digits_data)
     exposure = load_manifest(store.at("exposure"))
-    assert exposure.form == manifest.form
+    assert exposure.form == load_manifest(store).form
     assert sum(part.samples for parts in exposure.splits.values() for part in parts.values()) > 2800
+
+
+def test_some_digits_and_other_exposure(raw):
+    lines = []
+    manifest = shard("digits", None, MemoryStore(), classes=["0", "digit 1"], exposure=str(raw / "outliers"),
+                     progress=lines.append)
+    assert [entry.id for entry in manifest.classes] == ["0", "1"]
     assert "360 of 360 images" in lines
-    assert lines[-1] == "2,876 of 2,876 exposure images into shards"
+    assert lines[-1] == "60 of 60 exposure images into shards"
 
 
 def test_progress_says_what_is_an_estimate(tmp_path, make_image, file_bytes):
@@ -381,7 +404,7 @@ def test_a_spool_beyond_memory_gives_the_same(monkeypatch):
         assert not len(set_aside(store, 5))
 
 
-def test_an_image_scores_as_its_stored_self(raw):
+def test_an_image_scores_as_its_stored_self():
     """The whole image is scaled: a wide picture is squeezed, not cropped."""
     wide = Image.fromarray(np.tile(np.arange(0, 256, 4, dtype=np.uint8), (8, 1)))
     pixels = to_form(wide, Form.parse("png-16-grey"))[..., 0]

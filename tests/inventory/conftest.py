@@ -25,9 +25,16 @@ def harmful(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def tiny_data(tmp_path_factory, fill_folder):
+def outliers(tmp_path_factory, fill_folder):
+    """A folder of 40 exposure images: far fewer than the digits' own."""
+    folder = tmp_path_factory.mktemp("outliers")
+    fill_folder(folder / "things", 40)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory, outliers):
     """Three classes of the bundled digits, and 40 exposure images."""
-    folder = tmp_path_factory.mktemp("tiny")
-    fill_folder(folder / "outliers/things", 40)
-    shard("digits", None, FolderStore(folder / "data"), classes=["0", "1", "2"], exposure=str(folder / "outliers"))
-    return FolderStore(folder / "data")
+    store = FolderStore(tmp_path_factory.mktemp("tiny"))
+    shard("digits", None, store, classes=["0", "1", "2"], exposure=outliers)
+    return store

@@ -243,7 +243,7 @@ def fast(monkeypatch):
     monkeypatch.setattr(Lease, "acquire", quick)
 
 
-def test_a_sharding_that_starts_meanwhile_waits_and_loses_nothing(tmp_path, tiny_data, monkeypatch):
+def test_a_sharding_that_starts_meanwhile_waits_and_loses_nothing(tmp_path, tiny_data, outliers, monkeypatch):
     monkeypatch.setattr(Lease, "acquire", functools.partial(Lease.acquire, every=60, settle=0.05, poll=0.02))
     store = abandoned(tiny_data, FolderStore(tmp_path / "half"))
     shutil.rmtree(store.root / "exposure")
@@ -251,7 +251,8 @@ def test_a_sharding_that_starts_meanwhile_waits_and_loses_nothing(tmp_path, tiny
 
     def late(self, key):
         if key.endswith(".tar") and not started:
-            started.append(threading.Thread(target=shard, args=("digits", None, store), kwargs={"classes": ["0"]}))
+            started.append(threading.Thread(target=shard, args=("digits", None, store),
+                                            kwargs={"classes": ["0"], "exposure": outliers}))
             started[0].start()
             time.sleep(0.2)
         delete(self, key)
