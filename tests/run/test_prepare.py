@@ -22,6 +22,12 @@ def data(digits_data, tmp_path):
     return Path(shutil.copytree(digits_data, tmp_path / "data"))
 
 
+@pytest.fixture
+def no_heatmaps(monkeypatch):
+    """For runs whose pictures nobody looks at, which take longer than all the rest."""
+    monkeypatch.setattr("fcdd_dist.evaluation.pictures.write_heatmaps", lambda *arguments: None)
+
+
 def job(data, nominal="0", settings=(), **changes):
     return Job(experiment=recipe("digits").experiment(nominal, 0).override(settings), data=str(data),
                run=str(Path(data).parent / "run")).model_copy(update=changes)
@@ -85,9 +91,10 @@ def test_a_missing_shard_and_one_of_another_size(data):
     prepare(job(data, "1"))  # which does not need it
 
 
-def test_exposure_that_is_missing_of_another_form_or_none(data, tmp_path):
+def test_exposure_that_is_missing_of_another_form_or_none(data, tmp_path, fill_folder):
     other = FolderStore(tmp_path / "other")
-    shard_exposure("digits", None, other, form=Form.parse("png-32-grey"))
+    fill_folder(tmp_path / "outliers", 3)
+    shard_exposure("digits", str(tmp_path / "outliers"), other, form=Form.parse("png-32-grey"))
     refused(job(data, exposure=other.url), r"other is stored as png-32-grey and .*data as png-28-grey")
     refused(job(data, exposure=str(data)), "data is no exposure set")
     refused(job(data / "exposure"), "is an exposure set: give it with --exposure")
@@ -101,9 +108,10 @@ def test_a_net_that_does_not_fit(data):
     refused(job(data, settings=["network.name=fcdd29"]), "no network 'fcdd29'.*choose one of fcdd28, fcdd32, fcdd224")
 
 
-def test_an_image_size_that_does_not_fit(tmp_path):
+def test_an_image_size_that_does_not_fit(tmp_path, fill_folder):
     store = FolderStore(tmp_path / "data")
-    shard("digits", None, store, classes=["0"], form=Form.parse("png-32-grey"))
+    fill_folder(tmp_path / "outliers", 3)
+    shard("digits", None, store, classes=["0"], exposure=str(tmp_path / "outliers"), form=Form.parse("png-32-grey"))
     refused(job(store.url), r"network fcdd28 takes images of 28 px and the data have 32 \(stored form png-32-grey\)")
 
 
@@ -160,7 +168,7 @@ def test_nothing_of_the_test_split_is_read_before_the_last_step(data, monkeypatc
     assert any("/holdout/" in key for after, key in reads if not after)
 
 
-def test_a_test_split_without_anomalies_or_without_images_trains_and_says_why(data):
+def test_a_test_split_without_anomalies_or_without_images_trains_and_says_why(data, no_heatmaps):
     for drop, why in ((lambda tree: [tree["splits"]["test"].pop(str(d)) for d in range(1, 10)], "all test images are "
                        "nominal"), (lambda tree: tree["splits"].pop("test"), "there are no test images")):
         edit(data / MANIFEST, drop)
@@ -172,7 +180,7 @@ def test_a_test_split_without_anomalies_or_without_images_trains_and_says_why(da
         assert written["auroc"] is None
 
 
-def test_protocol_paper_trains_on_all_images_and_has_no_threshold(data):
+def test_protocol_paper_trains_on_all_images_and_has_no_threshold(data, no_heatmaps):
     this = job(data, settings=["epochs=1", "data.train_on=train+holdout"])
     result = run_rank(this, World())
     assert result["protocol"] == "paper"

@@ -39,24 +39,29 @@ def assert_equal_batches(ours, theirs):
         assert torch.equal(images, images2)
 
 
-@pytest.fixture
-def job(digits_data, digits_experiment, tmp_path):
-    return Job(experiment=digits_experiment, data=digits_data, run=str(tmp_path / "run"))
+@pytest.fixture(scope="module")
+def job(digits_data, digits_experiment, tmp_path_factory):
+    return Job(experiment=digits_experiment, data=digits_data, run=str(tmp_path_factory.mktemp("batches") / "run"))
+
+
+@pytest.fixture(scope="module")
+def whole(job):
+    """All batches of a world of one, whose split is resident."""
+    return list(batches(job, 1))
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 5])
-def test_global_batches_are_identical(job, size):
-    assert_equal_batches(batches(job, size), batches(job, 1))
+def test_global_batches_are_identical(job, whole, size):
+    assert_equal_batches(batches(job, size), whole)
 
 
-def test_resident_and_streamed_give_the_same_batches(job):
+def test_resident_and_streamed_give_the_same_batches(job, whole):
     streamed = job.model_copy(update={"budget_bytes": 0})
-    assert_equal_batches(batches(streamed, 1), batches(job, 1))
-    assert_equal_batches(batches(streamed, 3), batches(job, 1))
+    assert_equal_batches(batches(streamed, 1), whole)
+    assert_equal_batches(batches(streamed, 3), whole)
 
 
-def test_a_stream_can_begin_anywhere(job):
-    whole = list(batches(job, 1))
+def test_a_stream_can_begin_anywhere(job, whole):
     for index in (1, 5, len(whole) - 1):
         cursor = whole[index][0]
         assert_equal_batches(batches(job, 1, cursor), whole[index:])

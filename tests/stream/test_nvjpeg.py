@@ -119,7 +119,9 @@ def test_png_is_refused(tmp_path, digits_data):
         prepare(Job(experiment=digits, data=digits_data, run=str(tmp_path), decode="cuda"))
 
 
-def test_a_run_that_goes_on_with_another_decoder_says_so_and_keeps_both(tmp_path):
+def test_a_run_that_goes_on_with_another_decoder_says_so_and_keeps_both(tmp_path, monkeypatch):
+    # Pictures take longer than all the rest, and nobody looks at them here.
+    monkeypatch.setattr("fcdd_dist.evaluation.pictures.write_heatmaps", lambda *arguments: None)
     write_photographs(tmp_path, Form.parse("jpeg90-40-rgb"))
     job = Job(experiment=cropping(epochs=1), data=str(tmp_path), run=str(tmp_path / "run"))
     prepared = prepare(job)
