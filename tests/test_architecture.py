@@ -1,6 +1,7 @@
 """The house: a module imports only from lower floors and from its own room."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -43,10 +44,15 @@ def floor(name: str) -> int:
     raise AssertionError(f"{name} stands on no floor: give it one in FLOORS")
 
 
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path):
     """(line, module, is ours) of every import, wherever it stands in the file."""
     package = ["fcdd_dist", *path.relative_to(PACKAGE).parent.parts]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name
@@ -81,7 +87,7 @@ def test_a_module_imports_only_from_lower_floors_and_its_own_room(path):
 
 def test_nothing_is_swallowed():
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.ExceptHandler):
                 where = f"{path.relative_to(ROOT)}:{node.lineno}"
                 assert node.type is not None, f"{where}: a bare except"

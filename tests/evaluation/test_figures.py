@@ -135,7 +135,8 @@ def test_what_was_not_looked_at_is_hatched_and_said(side):
     heatmap = np.full(side, np.nan)
     inside = np.s_[side[0] // 4: side[0] * 3 // 4, side[1] // 4: side[1] * 3 // 4]
     heatmap[inside] = 1.0
-    for picture in (explanation(np.zeros((*side, 3), np.uint8), heatmap, "a.png", scale=SCALE),
+    explained = explanation(np.zeros((*side, 3), np.uint8), heatmap, "a.png", scale=SCALE)
+    for picture in (explained,
                     sheet([Cell(np.zeros((*side, 3), np.uint8), heatmap, "a", 1.0, 0, None)], 1, "", scale=SCALE)):
         page = pixels(picture)
         red = (page == (127, 0, 0)).all(-1)
@@ -146,7 +147,7 @@ def test_what_was_not_looked_at_is_hatched_and_said(side):
     whole = np.where(np.isnan(heatmap), 1.0, heatmap)
     page = pixels(explanation(np.zeros((*side, 3), np.uint8), whole, "a.png", scale=SCALE))
     assert not hatched_pixels(page).sum() > 0.01 * page[..., 0].size
-    assert page.shape[0] < pixels(explanation(np.zeros((*side, 3), np.uint8), heatmap, "a.png", scale=SCALE)).shape[0]
+    assert page.shape[0] < pixels(explained).shape[0]
 
 
 def test_the_map_lies_where_it_was_looked_at():

@@ -623,9 +623,10 @@ class Unsteady(MemoryStore):
             data = data[size:]
 
 
-def test_whatever_goes_wrong_files_are_right_and_bytes_are_counted_once(tmp_path, monkeypatch):
+@pytest.mark.parametrize("seeds", [range(20), pytest.param(range(20, 100), marks=pytest.mark.slow)], ids=str)
+def test_whatever_goes_wrong_files_are_right_and_bytes_are_counted_once(tmp_path, monkeypatch, seeds):
     monkeypatch.setattr(fetch, "PIECE", 100)
-    for seed in range(60):
+    for seed in seeds:
         random = Random(seed)
         store, folder, units = Unsteady(random, random.choice([0, 0.005, 0.03])), tmp_path / str(seed), []
         for name in ("a", "b/c", "b"):
