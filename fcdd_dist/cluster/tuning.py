@@ -108,10 +108,9 @@ def _tuner(desk: Desk, job_of: Callable[[Trial], Job], placement: TrialPlacement
     resources = _NEXT_TO_NOTHING if nested else placement.each
     return tune.Tuner(
         tune.with_resources(run_trial, resources),
-        # Processes go on to the next trial: starting one costs more than a short training. One that drives workers of
-        # its own is begun anew, since Ray Train keeps state in it.
+        # Processes go on to the next trial: starting one costs more than a short training.
         tune_config=tune.TuneConfig(search_alg=Suggestions(), num_samples=-1, max_concurrent_trials=at_once,
-                                    reuse_actors=not nested),
+                                    reuse_actors=True),
         run_config=tune.RunConfig(name="sweep", storage_path=str(folder), verbose=0, callbacks=[Ends()],
                                   failure_config=tune.FailureConfig(max_failures=placement.max_failures)))
 
