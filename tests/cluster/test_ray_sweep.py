@@ -1,6 +1,7 @@
 """Sweeps as users start them: killed at any moment, stopped, with trials that fail, with workers in every trial.
 
 One undisturbed sweep is what others must come to: its search over settings of which one diverges, then tested runs.
+Sweeps of this process share one Ray; those that are killed or stopped have their own.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from pathlib import Path
 import pytest
 
 from fcdd_dist.cli import main
+from fcdd_dist.cluster import local
 from fcdd_dist.data.manifest import load_manifest
 from fcdd_dist.storage import FolderStore, open_store
 from fcdd_dist.sweep.table import CSV, MARKDOWN, TABLE
+from tests.cluster.nested_sweeps import left, nested_sweep, small_ray
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 WITHIN_S = 300
@@ -44,6 +47,13 @@ def searching(data: str, storage: str, folder: Path) -> list[str]:
     return command(data, storage, "--seeds", "2", "--epochs", "3", "--protocol", "paper", "--search", str(space))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_ray() -> Iterator[None]:
+    """Of two CPUs, which ``main`` uses instead of starting its own."""
+    with small_ray():
+        yield
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, digits_data):
     """The folder of the sweep that nothing happened to."""
@@ -61,13 +71,17 @@ def table(sweep: str | Path) -> dict:
     return json.loads(open_store(str(sweep)).read(TABLE))
 
 
+def without_ray() -> dict[str, str]:
+    """The environment for a process that is to have a Ray of its own."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+
+
 @contextlib.contextmanager
 def driver(arguments: list[str], log: Path) -> Iterator[subprocess.Popen]:
     """A driver in a process of its own, with its standard error in ``log``; killed if it is still there."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     line = [sys.executable, "-m", "fcdd_dist.cli", *arguments]
     with open(log, "wb") as stderr, subprocess.Popen(line, cwd=log.parent, stdout=subprocess.PIPE, stderr=stderr,
-                                                     env=environment) as process:
+                                                     env=without_ray(), text=True) as process:
         try:
             yield process
         finally:
@@ -131,7 +145,8 @@ def test_kills_of_trials_of_the_driver_and_of_all_of_ray_change_nothing(undistur
     assert tables(sweep) == tables(undisturbed)
 
 
-def test_a_setting_that_diverges_is_never_selected_and_never_tried_again(undisturbed, digits_data, capsys):
+def test_a_setting_that_diverges_is_never_selected_and_never_tried_again(undisturbed, digits_data, capsys,
+                                                                         monkeypatch):
     search = table(undisturbed)["search"]
     assert search["rungs"] == [1, 3]
     assert [setting["state"] for setting in search["settings"]] == ["stopped", "done", "failed"]
@@ -142,24 +157,23 @@ def test_a_setting_that_diverges_is_never_selected_and_never_tried_again(undistu
     assert folders == {Path(cell["trial"]).name for cell in table(undisturbed)["cells"]}  # no other has been tested
 
     before = tables(undisturbed)
+    monkeypatch.setattr(local, "session", None)  # no Ray is asked for
     assert main(searching(digits_data, str(undisturbed.parent), undisturbed.parent)) == 0
-    err = capsys.readouterr().err
-    assert "is finished: 4 runs; nothing to do" in err
-    assert "Ray" not in err
+    assert "is finished: 4 runs; nothing to do" in capsys.readouterr().err
     assert tables(undisturbed) == before
 
 
 @pytest.mark.s3
-def test_a_search_needs_no_test_image_and_what_failed_is_tried_again(undisturbed, digits_data, tmp_path, bucket,
-                                                                     capsys):
+def test_a_search_needs_no_test_image_and_what_failed_is_tried_again(undisturbed, digits_data, tmp_path, bucket):
     """In object storage. Every test image is damaged while the search goes on."""
     damaged = tmp_path / "data"
     shutil.copytree(digits_data, damaged)
     for path in damaged.glob("test/*/*.tar"):
         path.write_bytes(bytes(path.stat().st_size))
     arguments = searching(str(damaged), bucket.url, tmp_path)
-    assert main(arguments) == 1
-    out = capsys.readouterr().out
+    with driver(arguments, tmp_path / "log") as process:
+        out, _ = process.communicate(timeout=WITHIN_S)
+    assert process.returncode == 1, (tmp_path / "log").read_text()
     found, wanted = table(f"{bucket.url}/a"), table(undisturbed)
     assert found["search"] == wanted["search"]
     assert {cell["state"] for cell in found["cells"]} == {"failed"}
@@ -168,7 +182,9 @@ def test_a_search_needs_no_test_image_and_what_failed_is_tried_again(undisturbed
 
     for path in damaged.glob("test/*/*.tar"):
         shutil.copy(Path(digits_data) / path.relative_to(damaged), path)
-    assert main(arguments) == 0
+    with driver(arguments, tmp_path / "log") as process:
+        process.communicate(timeout=WITHIN_S)
+    assert process.returncode == 0, (tmp_path / "log").read_text()
     assert tables(f"{bucket.url}/a") == tables(undisturbed)
 
 
@@ -259,9 +275,7 @@ def test_a_trial_can_be_trained_by_hand_and_looked_at(undisturbed, digits_data, 
 
 
 def test_trials_with_workers_of_their_own_leave_nothing_behind(undisturbed, digits_data, tmp_path, capsys):
-    """Three sweeps in one Ray of two CPUs; of the first, the process that drives a trial's workers is killed."""
-    from tests.cluster.nested_sweeps import left, nested_sweep, small_ray
-
+    """Three sweeps of four trials; of the first, the process that drives a trial's workers is killed."""
     killed: list[int] = []
 
     def kill() -> None:
@@ -272,15 +286,16 @@ def test_trials_with_workers_of_their_own_leave_nothing_behind(undisturbed, digi
                 os.kill(killed[0], signal.SIGKILL)
             time.sleep(0.1)
 
-    with small_ray():
-        threading.Thread(target=kill, daemon=True).start()
-        for name, settings in (("first", 4), ("second", 0), ("third", 0)):
-            assert nested_sweep(digits_data, tmp_path, name, settings) == 0
-            assert left("PlacementGroupCleaner") == {}  # a helper of Ray's, which outlives what was killed
-            assert killed
-    assert f"{table(tmp_path / 'first')['search']['settings'][0]['cells'][0]['trial'][7:]}: its process died" in (
-        capsys.readouterr().err)
-    assert table(tmp_path / "first")["search"]["selected"] is not None
+    threading.Thread(target=kill, daemon=True).start()
+    for name in ("first", "second", "third"):
+        assert nested_sweep(digits_data, tmp_path, name) == 0
+        assert left() == {}
+        assert killed
+        assert tables(tmp_path / name) == tables(tmp_path / "first")
+    search = table(tmp_path / "first")["search"]
+    assert search["rungs"] == [1, 2]
+    assert [setting["state"] for setting in search["settings"]] == ["stopped", "done"]
+    assert f"{search['settings'][0]['cells'][0]['trial'][7:]}: its process died" in capsys.readouterr().err
     compared = 0
     for path in (tmp_path / "first/trials").iterdir():
         alone = undisturbed / "trials" / path.name
@@ -304,6 +319,6 @@ cluster.shutdown()
 sys.exit(code)
 """
     done = subprocess.run([sys.executable, "-c", script, *command(digits_data, str(tmp_path))], capture_output=True,
-                          text=True, timeout=WITHIN_S, check=False)
+                          text=True, timeout=WITHIN_S, check=False, env=without_ray())
     assert done.returncode == 2, done.stderr
     assert "is a folder of one machine and the cluster has 2 nodes" in done.stderr.splitlines()[-1]
