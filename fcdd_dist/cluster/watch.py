@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 _HEAR_EVERY_S = 0.25  # signals are heard between waits
+_END_WITHIN_S = 10.0  # workers that a run has ended give back their room, where another may wait for it in the same Ray
 
 
 class Fitting(threading.Thread):
@@ -96,14 +97,14 @@ def wait(fitting: Fitting, view: View, prepared: Prepared, run: Store, lease: Le
             asking.start(partial(run.write, STOP, stop_by(lease.attempt)))
         asking.check()
         if not looking.busy:
-            _tell(looking, view, signals)
+            _tell(looking, view, signals, fitting)
             if time.monotonic() >= look_at:
                 looking.start(view.look)
                 look_at = time.monotonic() + run.look_every
     asking.close()  # they are done, asked or not
-    _tell(looking, view, signals)
+    _tell(looking, view, signals, fitting)
     looking.start(view.look)
-    _tell(looking, view, signals)
+    _tell(looking, view, signals, fitting)
     if fitting.result is not None:
         return fitting.result
     if prepared.done:  # whatever Ray stumbled over afterwards
@@ -113,13 +114,14 @@ def wait(fitting: Fitting, view: View, prepared: Prepared, run: Store, lease: Le
     raise Fault("the workers ended without a result and without a reason: run the same command again")
 
 
-def _tell(looking: Background, view: View, signals: Signals) -> None:
+def _tell(looking: Background, view: View, signals: Signals, fitting: Fitting) -> None:
     """What the look that was under way has found. Raises why the run has ended, or why the look failed."""
     looking.wait()
     view.show()
     if view.failure is None:
         return
     error, traceback = view.failure
+    fitting.join(_END_WITHIN_S)
     if isinstance(error, Interrupted):
         raise signals.interrupted(f" with everything committed; the same command goes on from there ({error})")
     if traceback:
