@@ -6,6 +6,7 @@ Bare processes and this one, without Ray; the undisturbed run reads and writes f
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import threading
@@ -133,7 +134,7 @@ def test_a_worker_killed_while_its_upload_is_on_the_wire(job, undisturbed, fault
     pids = []
 
     def strike(_request) -> None:
-        (pid,) = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _is_rank(pid)]
+        (pid,) = [rank.pid for rank in multiprocessing.active_children()]
         pids.append(pid)
         os.kill(pid, signal.SIGKILL)
 
@@ -184,11 +185,3 @@ def test_a_cache_serves_the_second_run_and_is_repaired(job, undisturbed, tmp_pat
             path.write_bytes(b"damaged")
     assert asked[1] <= 3 < asked[0]  # at most those that were damaged and one that two threads fetched
     assert sum(path.stat().st_size for path in folder.glob("??/*")) <= 200_000
-
-
-def _is_rank(pid: str) -> bool:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return b"tests.support.ranks" in file.read()
-    except OSError:
-        return False
