@@ -21,6 +21,7 @@ from fcdd_dist.storage import FolderStore
 pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[2]
 WITHIN_S = 150
+EPOCHS = 120  # many times what passes between two checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_a_killed_worker_and_a_killed_driver_change_nothing(data, tmp_path, caps
     from fcdd_dist.run import Job
     from tests.support import ranks
 
-    log, arguments = tmp_path / "log", command(data, tmp_path, "--workers", "2", "--epochs", "180", "--json",
+    log, arguments = tmp_path / "log", command(data, tmp_path, "--workers", "2", "--epochs", str(EPOCHS), "--json",
                                                "--checkpoint-every", "1")
     with driver(*arguments, log=log) as process:
         first = wait_for_checkpoint(tmp_path / "run", log)
@@ -112,10 +113,10 @@ def test_a_killed_worker_and_a_killed_driver_change_nothing(data, tmp_path, caps
     result = json.loads(out)
     assert result["workers"] == 2
     assert result["auroc"] > 0.9
-    assert epochs(tmp_path) == list(range(1, 181))
+    assert epochs(tmp_path) == list(range(1, EPOCHS + 1))
     assert not list((tmp_path / "run").glob("board/*")) + list((tmp_path / "run").glob("stop.json"))
 
-    job = Job(experiment=recipe("digits").experiment("0", 0).override(["epochs=180"]), data=str(data),
+    job = Job(experiment=recipe("digits").experiment("0", 0).override([f"epochs={EPOCHS}"]), data=str(data),
               run=str(tmp_path / "undisturbed"))
     ranks.train(job, 2)
     ours, theirs = (weights_and_metrics(tmp_path / name) for name in ("run", "undisturbed"))
@@ -123,7 +124,7 @@ def test_a_killed_worker_and_a_killed_driver_change_nothing(data, tmp_path, caps
 
     assert main(arguments) == 0  # again: there is nothing left to do, and Ray does not start
     out, err = capsys.readouterr()
-    assert "is finished: 180 epochs" in err
+    assert f"is finished: {EPOCHS} epochs" in err
     assert "Ray" not in err
     assert json.loads(out) == result
     assert main([*arguments, "--seed", "5"]) == 2
@@ -132,7 +133,7 @@ def test_a_killed_worker_and_a_killed_driver_change_nothing(data, tmp_path, caps
 
 def weights_and_metrics(run: Path) -> tuple:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return ((run / "checkpoints/epoch-000180/detector.safetensors").read_bytes(),
+    return ((run / f"checkpoints/epoch-{EPOCHS:06}/detector.safetensors").read_bytes(),
             [{key: value for key, value in line.items() if key not in (
                 "seconds", "images_per_s", "input_wait_s", "storage_requests", "storage_retries")} for line in lines])
 

@@ -47,15 +47,15 @@ def test_the_whole_way_in_a_bucket(bucket, tmp_path, monkeypatch, capsys):
     run("shard", "digits", "--out", f"{url}/data/digits")
     training = ("train", "digits", "--data", f"{url}/data/digits", "--nominal", "0", "--storage", f"{url}/runs",
                 "--name", "zero", "--workers", "2", "--checkpoint-every", "1", "--cache", "cache", "--json")
-    result = json.loads(run(*training, "--epochs", "40"))
+    result = json.loads(run(*training, "--epochs", "20"))
     assert result["auroc"] > 0.9
     assert result["run"] == f"{url}/runs/zero"
     assert result["storage"]["requests"] > 10
     keys = [key.removeprefix("runs/zero/") for key in bucket.list("runs/zero/")]
     assert not [key for key in keys if key.startswith((".ray", "board", "stop"))]
     assert list((tmp_path / "cache").glob("??/*"))
-    run(*training, "--epochs", "40")
-    assert "is finished: 40 epochs" in said[-1]
+    run(*training, "--epochs", "20")
+    assert "is finished: 20 epochs" in said[-1]
 
     evaluated = json.loads(run("evaluate", f"{url}/runs/zero/best", "--data", f"{url}/data/digits", "--json"))
     assert evaluated["checkpoint"].startswith(f"{url}/runs/zero/checkpoints/epoch-")
