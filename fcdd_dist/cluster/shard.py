@@ -75,10 +75,9 @@ class RayTasks:
         room = int(ray.cluster_resources().get("CPU", 0))
         self._workers = min(self._workers or room, room)
         _check_reach(plan, out)
+        self._signals.patient = self._started = True
         self._say(f"{self._workers} worker{'s' * (self._workers > 1)} on {local.nodes()} "
                   f"node{'s' * (local.nodes() > 1)}")
-        self._signals.patient = True
-        self._started = True
 
     def _run(self, plan: Plan, coming: Iterator[Task], out: Store) -> Iterator[tuple[Task, Record] | None]:
         import ray
@@ -86,23 +85,21 @@ class RayTasks:
         work = ray.remote(num_cpus=1, max_retries=_RETRIES, scheduling_strategy="SPREAD")(_work)
         shared = ray.put(plan)
         running: dict[ObjectRef, Task] = {}
-        try:
-            while True:
-                while len(running) < _WAITING * self._workers and (task := next(coming, None)) is not None:
-                    running[work.remote(shared, task, out.url)] = task
-                if not running:
-                    return
-                done, _ = ray.wait(list(running), timeout=_HEAR_EVERY_S)
-                if self._signals.first:
-                    raise self._signals.interrupted("; what is finished stands, and the same command goes on from "
-                                                    "there")
-                self._tell_of_nodes(bool(done))
-                for one in done:
-                    yield running.pop(one), _result(one)
-                yield None
-        finally:
-            for one in running:
-                ray.cancel(one, force=True)
+        # What still runs when this ends early is not cancelled: a cancel that meets a task's reply ends this process
+        # ("Tried to complete task that was not pending"; Ray 2.60, 1 of 5 interrupts). Tasks end with the session, or
+        # soon by themselves, and what they write is right whoever waits for it.
+        while True:
+            while len(running) < _WAITING * self._workers and (task := next(coming, None)) is not None:
+                running[work.remote(shared, task, out.url)] = task
+            if not running:
+                return
+            done, _ = ray.wait(list(running), timeout=_HEAR_EVERY_S)
+            if self._signals.first:
+                raise self._signals.interrupted("; what is finished stands, and the same command goes on from there")
+            self._tell_of_nodes(bool(done))
+            for one in done:
+                yield running.pop(one), _result(one)
+            yield None
 
     def _tell_of_nodes(self, progress: bool) -> None:
         """Says once where nothing moves since no node is left."""
