@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 from ..storage import open_store
-from .options import add_json, figures, place, show
+from .options import add_json, figures, place, show, warnings
 
 EXAMPLES = """\
 examples:
@@ -38,5 +38,5 @@ def run(options: argparse.Namespace) -> int:
     result = evaluate(place(options.target), place(options.data), say=Console())
     flagged = [f"flagged            {portion:.1%} of {name} images" for name, portion in
                result.get("flagged", {}).items()]
-    show(result, figures(result) + flagged, options.json)
+    show(result, figures(result) + flagged + warnings(result), options.json)
     return 0

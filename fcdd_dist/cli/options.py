@@ -119,3 +119,10 @@ def figures(result: dict) -> list[str]:
     elif threshold:
         lines.append(f"threshold          none ({threshold['how']})")
     return lines
+
+
+def warnings(result: dict) -> list[str]:
+    """Lines of what a result says against its detector, to come last."""
+    from ..evaluation.verdict import doubts_of
+
+    return [f"warning            {doubt.said}" for doubt in doubts_of(result)]

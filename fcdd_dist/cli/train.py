@@ -18,7 +18,7 @@ from ..errors import BadInput, NotFound
 from ..storage import CachedStore, open_store
 from ..words import duration
 from ..world import World
-from .options import add_cache, add_json, cache_of, figures, place, share, show, whole
+from .options import add_cache, add_json, cache_of, figures, place, share, show, warnings, whole
 
 if TYPE_CHECKING:
     from ..cluster.placement import Placement
@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
         console.close()
     show(result, [f"run                {result['run']}", *figures(result),
                   f"trained            {result['epochs']} epochs in {duration(result['seconds'])}, "
-                  f"{result['images_per_s']:,.0f} images/s"], options.json)
+                  f"{result['images_per_s']:,.0f} images/s", *warnings(result)], options.json)
     return 0
 
 

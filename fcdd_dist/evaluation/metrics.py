@@ -15,7 +15,7 @@ import numpy as np
 from ..checkpoint import Threshold
 from ..errors import BadInput
 
-__all__ = ["Threshold", "auroc", "average_precision", "choose_threshold", "collapsed", "per_kind", "why_undefined"]
+__all__ = ["Threshold", "auroc", "average_precision", "choose_threshold", "per_kind", "why_undefined"]
 
 
 def auroc(labels: np.ndarray | Sequence[int], scores: np.ndarray | Sequence[float]) -> float | None:
@@ -104,14 +104,6 @@ def choose_threshold(scores: np.ndarray | Sequence[float], budget: float = 0.05)
     else:
         how = f"the maximum over {images}"
     return Threshold(value=value, budget=budget, images=count, how=how)
-
-
-def collapsed(mean_nominal: float, mean_anomalous: float) -> bool:
-    """Whether the mean scores of the two kinds differ by less than a tenth of the larger one.
-
-    Such a detector gives about the same score to everything, which the ranking in an AUROC can hide.
-    """
-    return abs(mean_anomalous - mean_nominal) < 0.1 * max(abs(mean_nominal), abs(mean_anomalous), 1e-12)
 
 
 def _checked(labels: np.ndarray | Sequence[int], scores: np.ndarray | Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

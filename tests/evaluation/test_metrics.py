@@ -8,14 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcdd_dist.errors import BadInput
-from fcdd_dist.evaluation.metrics import (
-    auroc,
-    average_precision,
-    choose_threshold,
-    collapsed,
-    per_kind,
-    why_undefined,
-)
+from fcdd_dist.evaluation.metrics import auroc, average_precision, choose_threshold, per_kind, why_undefined
 
 
 def test_auroc_is_the_share_of_ordered_pairs():
@@ -112,9 +105,3 @@ def test_a_budget_needs_enough_images():
 def test_an_impossible_budget_is_refused(budget):
     with pytest.raises(BadInput, match="budget"):
         choose_threshold([1.0], budget)
-
-
-@pytest.mark.parametrize(("nominal", "anomalous", "expected"), [
-    (1.0, 1.05, True), (1.05, 1.0, True), (1.0, 1.2, False), (0.0, 0.0, True), (0.0, 1e-6, False), (1.0, 0.5, False)])
-def test_collapse_is_a_difference_below_a_tenth(nominal, anomalous, expected):
-    assert collapsed(nominal, anomalous) is expected

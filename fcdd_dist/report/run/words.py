@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...evaluation.metrics import collapsed
+from ...evaluation import verdict as scores
 from ...published import published
 from ..words import Comparison, number, percent, protocol_rows
 from .facts import Facts, Result
@@ -41,15 +41,8 @@ def warnings(facts: Facts) -> list[str]:
 
 def doubts(result: Result) -> list[str]:
     """What the test scores say against the detector."""
-    found, means = [], result.mean_score
-    if means.nominal is not None and means.anomalous is not None and collapsed(means.nominal, means.anomalous):
-        found.append(f"This detector has collapsed: the mean scores of nominal ({means.nominal:.4g}) and anomalous "
-                     f"({means.anomalous:.4g}) test images differ by less than 10 %. Its heatmaps mean nothing. "
-                     f"Train longer, or look at the exposure set and at the learning rate.")
-    if result.auroc is not None and result.auroc < 0.5:
-        found.append("The ranking is worse than chance: anomalous test images tend to score lower than nominal ones. "
-                     "Look whether the nominal class is the one that was meant.")
-    return found
+    means = result.mean_score
+    return [doubt.said for doubt in scores.doubts(result.auroc, means.nominal, means.anomalous)]
 
 
 def comparison(facts: Facts) -> Comparison | None:
