@@ -80,7 +80,7 @@ class SweepView:
         waits = max((pace.waits for pace in paces), default=0.0)
         parts = [how_far.described, f"{len(running)} running",
                  f"{how_far.failed} failed" if how_far.failed else "", self._eta(running, how_far.epochs_left),
-                 how_far.best, f"{rate:,.0f} images/s" if rate else "",
+                 how_far.figure, f"{rate:,.0f} images/s" if rate else "",
                  f"waits up to {waits:.0%} for input".replace("%", " %") if waits > _WAITS else ""]
         return "  ".join(part for part in parts if part)
 

@@ -5,24 +5,32 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from .plan import signed
 from .space import shown
 
+_SHOWN = 6  # of what may be many
 
-def cells_csv(cells: Sequence[Mapping[str, Any]]) -> bytes:
-    """A line a cell."""
-    text = io.StringIO()
-    names = ["class", "name", "seed", "state", "epochs", "auroc", "average_precision", "trial", "reason"]
+def cells_csv(found: Mapping[str, Any]) -> bytes:
+    """A line a cell; of a search with the setting, once one is selected, and what it was selected by."""
+    text, search = io.StringIO(), found["search"]
+    names = ["class", "name", "seed", "state", "epochs", "auroc", "average_precision", "trial", "reason", "doubts"]
+    selected = {}
+    if search is not None:
+        names += ["setting", "selected_by"]
+        if search["selected"] is not None:
+            best = search["settings"][search["selected"]]
+            selected = {"setting": shown(best["settings"]), "selected_by": _by(search, best)}
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(cells)
+    writer.writerows({**cell, "doubts": ", ".join(cell["doubts"]), **selected} for cell in found["cells"])
     return text.getvalue().encode()
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """A line a class, and the mean over them where all are there."""
+    """A line a class, and the mean over them where all are there; below it what must be known of it."""
     head = ["class", "seeds", "AUROC", "average precision", "paper", "difference"]
     rows = [[row["name"], f"{row['done']}/{found['seeds']}", _spread(row["auroc_mean"], row["auroc_std"]),
              _number(row["average_precision_mean"]), _number(row["published"], ".2f"),
@@ -32,7 +40,10 @@ def markdown(found: Mapping[str, Any]) -> str:
         rows.append(["mean", "", _number(mean["auroc_mean"]), "", _number(mean["published"], ".2f"),
                      _number(mean["difference"], "+.3f")])
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in lines) + "\n"
+    text = [f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in lines]
+    if notes := [*_search_lines(found["search"]), *_notes(found)]:
+        text += ["", *(f"- {_escaped(note)}" for note in notes)]
+    return "\n".join(text) + "\n"
 
 
 def summary(found: Mapping[str, Any]) -> list[str]:
@@ -47,12 +58,39 @@ def summary(found: Mapping[str, Any]) -> list[str]:
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
              for row in (head, *rows)]
-    if found["search"] is not None:
-        lines = [*_search_lines(found["search"]), *lines]
-    lines += [f"failed {cell['trial']}: {cell['reason']}" for cell in found["cells"] if cell["state"] == "failed"]
-    missing = sum(cell["state"] != "done" for cell in found["cells"])
-    if missing:
-        lines.append(f"{missing} of {len(found['cells'])} runs are missing; {_what_helps(found['search'])}")
+    return [*_search_lines(found["search"]), *lines, *_notes(found)]
+
+
+def search_line(search: Mapping[str, Any]) -> str:
+    """What a search has come to: how many settings stand where, and which leads; or which is selected, and by what."""
+    settings = search["settings"]
+    if search["selected"] is not None:
+        best = settings[search["selected"]]
+        return (f"selected setting {best['number']} of {len(settings)} by {_by(search, best)}, never by test: "
+                f"{shown(best['settings'])}")
+    counts = Counter((row["state"], row["epochs"]) for row in settings)
+    states = ", ".join(f"{counts[state, epochs]} {state}{f' after {_epochs(epochs)}' if epochs else ''}"
+                       for state, epochs in sorted(counts))
+    known = [row for row in settings if row["figure"] is not None]
+    leads = min(known, default=None, key=lambda row: (-row["epochs"], signed(row["figure"], search["select"])))
+    best = f"; setting {leads['number']} leads by {_by(search, leads)}: {shown(leads['settings'])}" if leads else ""
+    return f"no setting is selected of {len(settings)}: {states}{best}"
+
+
+def _notes(found: Mapping[str, Any]) -> list[str]:
+    """What must be known of the table, the most urgent last."""
+    cells, lines = found["cells"], []
+    if found["departures"]:
+        lines.append(f"not the paper's protocol: {', '.join(found['departures'])}")
+    lines += [f"failed {cell['trial']}: {cell['reason']}" for cell in cells if cell["state"] == "failed"]
+    if missing := sum(cell["state"] != "done" for cell in cells):
+        lines.append(f"{missing} of {len(cells)} runs are missing; {_what_helps(found['search'])}")
+    if broken := [f"{cell['name']} seed {cell['seed']} ({', '.join(cell['doubts'])})" for cell in cells
+                  if cell["doubts"]]:
+        more = f" and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
+        lines.append(f"warning: {len(broken)} of {len(cells)} detectors {'are' if len(broken) > 1 else 'is'} broken: "
+                     f"{', '.join(broken[:_SHOWN])}{more}; train with more --epochs, or look at the exposure set and "
+                     f"at the learning rate")
     return lines
 
 
@@ -75,17 +113,20 @@ def _diverged(row: Mapping[str, Any]) -> bool:
     return row["epochs"] > 0 and row["figure"] is None
 
 
-def _search_lines(search: Mapping[str, Any]) -> list[str]:
-    settings = search["settings"]
-    if search["selected"] is not None:
-        best = settings[search["selected"]]
-        return [f"selected setting {best['number']} of {len(settings)} by {search['select'].replace('_', ' ')} "
-                f"{best['figure']:.4g}, never by test: {shown(best['settings'])}"]
-    counts = Counter(row["state"] for row in settings)
-    states = ", ".join(f"{counts[state]} {state}" for state in sorted(counts))
-    failed = {cell["trial"]: cell["reason"] for row in settings for cell in row["cells"] if cell["reason"]}
-    return [f"no setting is selected of {len(settings)}: {states}",
-            *(f"failed {trial}: {reason}" for trial, reason in failed.items())]
+def _search_lines(search: Mapping[str, Any] | None) -> list[str]:
+    if search is None:
+        return []
+    failed = {} if search["selected"] is not None else {
+        cell["trial"]: cell["reason"] for row in search["settings"] for cell in row["cells"] if cell["reason"]}
+    return [search_line(search), *(f"failed {trial}: {reason}" for trial, reason in failed.items())]
+
+
+def _by(search: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    return f"{search['select'].replace('_', ' ')} {row['figure']:.4g} after {_epochs(row['epochs'])}"
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'s' * (count != 1)}"
 
 
 def _spread(mean: float | None, std: float | None) -> str:

@@ -11,7 +11,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..published import MEAN, published
+from ..evaluation.verdict import doubts_of
+from ..experiment import leaves
+from ..published import MEAN, PROTOCOLS, published
 from ..storage import Store
 from .halving import Halving
 from .plan import Plan, Standings, signed, standing_of
@@ -22,6 +24,7 @@ from .trials import Trial
 from .value import Sweep
 
 TABLE, CSV, MARKDOWN = "table.json", "table.csv", "table.md"
+_SAID_OTHERWISE = ("epochs", "data.train_on", "data.form", "heatmap")  # or without a bearing on any number
 
 
 def table(plan: Plan, standings: Standings) -> dict[str, Any]:
@@ -35,15 +38,17 @@ def table(plan: Plan, standings: Standings) -> dict[str, Any]:
     cells = cells or [_unnamed(sweep, class_id, seed) for class_id in sweep.classes for seed in range(sweep.seeds)]
     classes = [_class(sweep, class_id, [cell for cell in cells if cell["class"] == class_id])
                for class_id in sweep.classes]
+    search = _search(plan, standings)
     return {"schema_version": 1, "recipe": sweep.recipe, "protocol": sweep.protocol, "epochs": sweep.epochs,
             "seeds": sweep.seeds, "complete": all(cell["state"] == "done" for cell in cells), "cells": cells,
-            "classes": classes, "mean": _mean(sweep, classes), "search": _search(plan, standings)}
+            "classes": classes, "mean": _mean(sweep, classes), "departures": _departures(sweep, classes, search),
+            "search": search}
 
 
 def write_table(store: Store, found: Mapping[str, Any]) -> None:
     """Over earlier ones, in the folder of a sweep; each file whole or not at all."""
     store.write(TABLE, json.dumps(found, indent=1, allow_nan=False).encode())
-    store.write(CSV, cells_csv(found["cells"]))
+    store.write(CSV, cells_csv(found))
     store.write(MARKDOWN, markdown(found).encode())
 
 
@@ -54,13 +59,14 @@ def _cell(sweep: Sweep, trial: Trial, standing: Standing) -> dict[str, Any]:
             "state": state, "reason": None if result else standing.reason,
             "epochs": result["epochs"] if result else 0 if standing.diverged else standing.epochs,  # see _setting
             "auroc": result["auroc"] if result else None,
-            "average_precision": result["average_precision"] if result else None}
+            "average_precision": result["average_precision"] if result else None,
+            "doubts": [doubt.word for doubt in doubts_of(result)] if result else []}
 
 
 def _unnamed(sweep: Sweep, class_id: str, seed: int) -> dict[str, Any]:
     """A cell of which the search has not yet found the setting."""
     return {"class": class_id, "name": sweep.names[class_id], "seed": seed, "trial": None, "state": "waiting",
-            "reason": None, "epochs": 0, "auroc": None, "average_precision": None}
+            "reason": None, "epochs": 0, "auroc": None, "average_precision": None, "doubts": []}
 
 
 def _search(plan: Plan, standings: Standings) -> dict[str, Any] | None:
@@ -123,6 +129,25 @@ def _all_classes(sweep: Sweep) -> bool:
     from ..recipes import recipe
 
     return set(sweep.classes) == set(recipe(sweep.recipe).classes)
+
+
+def _departures(sweep: Sweep, classes: Sequence[Mapping[str, Any]], search: Mapping[str, Any] | None) -> list[str]:
+    """In what the trainings differ from those that the paper's numbers beside them are of, as far as a sweep says."""
+    from ..recipes import recipe
+
+    if all(row["published"] is None for row in classes):
+        return []
+    paper, first = PROTOCOLS[sweep.recipe], sweep.classes[0]
+    selected = search["settings"][search["selected"]]["settings"] if search and search["selected"] is not None else {}
+    theirs, ours = (dict(leaves(one.model_dump(mode="json"))) for one in (
+        recipe(sweep.recipe).experiment(first, 0), sweep.experiment_of(first, 0, selected, tested=True)))
+    found = [f"{sweep.epochs} epochs instead of {paper.epochs}"] if sweep.epochs != paper.epochs else []
+    found += [f"{path}={value if isinstance(value, str) else json.dumps(value)}" for path, value in ours.items()
+              if value != theirs.get(path) and not path.startswith(_SAID_OTHERWISE)]
+    found += ["a part of the images held out"] if sweep.protocol == "holdout" else []
+    found += [f"{sweep.seeds} seed{'s' * (sweep.seeds > 1)} instead of {paper.repetitions}"] \
+        if sweep.seeds != paper.repetitions else []
+    return found
 
 
 def _beside(sweep: Sweep, class_id: str, mean: float | None) -> dict[str, Any]:

@@ -176,7 +176,8 @@ def test_of_a_search_it_tells_figures_of_the_hold_out(minutes):
     scene.view.tell(scene.desk.ended())
     minutes(1)
     # In one minute 1, of 9 + 3 * 2 + 6 epochs 3 are done; and two runs are to be tested.
-    assert scene.show()[0].startswith("search: 1/9 settings decided  0 running  eta 36:00 min  best setting 0: 0.1235 ")
+    assert scene.show()[0] == ("search: 1/9 settings decided  0 running  eta 36:00 min  "
+                               "best setting 0: holdout loss 0.1235 after 1 epoch")
 
 
 def test_on_a_terminal_of_80_columns_the_eta_is_seen(minutes, monkeypatch):

@@ -233,7 +233,7 @@ def test_where_every_setting_diverges_nothing_is_selected_and_nothing_wanted():
     standings = {trial.name: Standing(reason="the loss is not finite", diverged=True) for trial in plan.wanted({})}
     assert plan.wanted(standings) == []
     assert plan.cells(standings) == ()
-    assert progress(plan, standings).best == ""
+    assert progress(plan, standings).figure == ""
 
 
 def test_experiments_that_differ_never_share_a_folder(monkeypatch):
@@ -270,7 +270,18 @@ def test_the_epochs_left_count_samples_that_optuna_has_yet_to_suggest():
     assert found.epochs_left == (2 * (4 * 2 + 2 * 2 + 1 * 5) + (2 * 2 + 1 * 2 + 1 * 5)) + 9
 
 
-def test_progress_tells_the_best_setting_of_the_highest_rung_and_then_the_best_run():
+def test_the_trainings_left_are_counted_rung_by_rung():
+    this = sweep(["coat", "bag"], seeds=2, search=search(samples=9, seeds=2))
+    found = progress(Plan(this), {})
+    assert (found.trainings_left, found.tests_left) == (2 * 2 * (9 + 3 + 1) + 4, 4)
+    standings = complete(this)
+    searched = {name: one for name, one in standings.items() if one.result is None}
+    found = progress(Plan(this), searched)
+    assert (found.trainings_left, found.tests_left) == (4, 4)
+    assert progress(Plan(this), standings).trainings_left == 0
+
+
+def test_progress_tells_the_best_setting_of_the_highest_rung_and_then_the_mean_over_classes_that_are_done():
     this = sweep(["coat"], seeds=2, search=search(samples=9, select="holdout_auroc"))
     plan = Plan(this)
     first = plan.wanted({})
@@ -279,13 +290,23 @@ def test_progress_tells_the_best_setting_of_the_highest_rung_and_then_the_best_r
         return of_history([{"epoch": 1, "holdout_auroc": value}])
 
     standings = {trial.name: auroc(trial, trial.setting / 10) for trial in first}
-    assert progress(plan, standings).best == "best setting 8: 0.8 after 1 epoch"
+    assert progress(plan, standings).figure == "best setting 8: holdout auroc 0.8 after 1 epoch"
     assert progress(plan, standings).described == "search: 6/9 settings decided"
-    assert progress(Plan(sweep(["coat"])), {}).best == ""
+    assert progress(Plan(sweep(["coat"])), {}).figure == ""
+    two = Plan(sweep(["coat", "bag"], seeds=2))
+    runs = {trial.name: Standing(9, result=result(trial, auroc=auroc))
+            for trial, auroc in zip(two.cells({}), (0.8, 0.9, 0.5, 0.6), strict=True)}
+    assert progress(two, runs).figure == "mean AUROC of 2 classes 0.7000"
+    del runs["bag-s1"]
+    assert progress(two, runs).figure == "mean AUROC of 1 class 0.8500"
+    del runs["coat-s0"]
+    assert progress(two, runs).figure == ""
     plain = Plan(sweep(["coat", "bag"], seeds=1))
     coat, bag = plain.cells({})
     runs = {trial.name: Standing(9, result=result(trial, auroc=auroc)) for trial, auroc in ((coat, None), (bag, 0.5))}
-    assert progress(plain, runs).best == "best bag-s0 0.5000"
+    assert progress(plain, runs).figure == "mean AUROC of 1 class 0.5000"
+    one = Plan(sweep(["coat"], seeds=1))
+    assert progress(one, {"coat-s0": ended(one.cells({})[0])}).figure.startswith("mean AUROC 0.")
     assert progress(plain, {coat.name: Standing(4, reason="x")}).failed == 1
     assert progress(plain, {coat.name: Standing(4)}).epochs_left == 5 + 9
 

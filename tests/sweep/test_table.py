@@ -38,7 +38,8 @@ def test_the_states_of_cells():
         (0, "done", None, 9), (1, "unfinished", None, 4), (2, "failed", "no memory", 4),
         (3, "failed", "the loss is not finite", 0), (4, "waiting", None, 0)]
     assert found["cells"][0] == {"class": "coat", "name": "Coat", "seed": 0, "trial": "trials/coat-s0", "state": "done",
-                                 "reason": None, "epochs": 9, "auroc": 0.75, "average_precision": 0.5}
+                                 "reason": None, "epochs": 9, "auroc": 0.75, "average_precision": 0.5,
+                                 "doubts": []}
     assert {name: found[name] for name in ("recipe", "protocol", "epochs", "seeds", "complete", "search")} == {
         "recipe": "fmnist", "protocol": "paper", "epochs": 9, "seeds": 5, "complete": False, "search": None}
 
@@ -109,15 +110,17 @@ def test_csv_and_markdown_hold_what_names_and_reasons_may_have():
     assert [row["name"] for row in rows] == list(AWKWARD.values())
     assert [row["reason"] for row in rows] == ["", 'no, "none" | at all\nnowhere']
     assert [float(rows[0]["auroc"]), rows[1]["auroc"]] == [0.123456789, ""]
-    lines = store.read("table.md").decode().splitlines()
+    lines, notes = (part.splitlines() for part in store.read("table.md").decode().split("\n\n"))
     assert len(lines) == 2 + 2 + 1
+    assert notes[1:3] == ['- failed trials/bag-s0: no, "none" \\| at all nowhere',
+                         "- 1 of 2 runs are missing; the same command tries them again"]
     assert lines[2].startswith('| a\\|b, "c" &lt;i>\\\\ next | 1/1 | 0.1235 | 0.5000 |')
     assert {line.replace("\\|", "").count("|") for line in lines} == {7}
 
 
 def test_markdown_of_one_class_has_no_mean():
     found = of(sweep(["trouser"], seeds=2), lambda trial: done(trial, 0.98), lambda trial: done(trial, 0.96))
-    assert markdown(found).splitlines() == [
+    assert markdown(found).partition("\n\n")[0].splitlines() == [
         "| class | seeds | AUROC | average precision | paper | difference |", "| --- | --- | --- | --- | --- | --- |",
         "| Trouser | 2/2 | 0.9700 ± 0.0141 | 0.5000 | 0.98 | -0.010 |"]
 
@@ -129,8 +132,39 @@ def test_the_summary_says_what_is_missing_and_why():
         "Trouser  1/1    0.9800  0.98   +0.000",
         "Bag      0/1    -       0.86   -",
         "mean            -       -      -",
+        "not the paper's protocol: 9 epochs instead of 400, 1 seed instead of 5",
         "failed trials/bag-s0: no memory",
         "1 of 2 runs are missing; the same command tries them again"]
+
+
+def test_what_differs_from_the_paper_is_said_where_its_numbers_stand_beside():
+    shortened = of(sweep(["trouser"], seeds=1, epochs=40, protocol="holdout", settings=["schedule.shorten=10"]))
+    line = ("not the paper's protocol: 40 epochs instead of 400, schedule.shorten=10.0, a part of the images held out, "
+            "1 seed instead of 5")
+    assert line in summary(shortened)
+    assert f"- {line}" in markdown(shortened).splitlines()
+    assert of(sweep(["trouser"], seeds=5, epochs=400))["departures"] == []
+    assert of(sweep(["trouser"], seeds=1, name="folder"))["departures"] == []
+
+
+def test_broken_detectors_are_warned_of_in_one_line():
+    def of_means(auroc, nominal, anomalous):
+        return lambda trial: Standing(9, result=result(trial, auroc=auroc, mean_score={
+            "nominal": nominal, "anomalous": anomalous}))
+
+    found = of(sweep(["coat", "bag"], seeds=2), of_means(0.4, 2.0, 1.0), of_means(0.9, 1.0, 2.0),
+               of_means(0.45, 1.0, 0.99), of_means(0.8, 1.0, 1.05))
+    line = ("warning: 3 of 4 detectors are broken: Coat seed 0 (worse than chance), Bag seed 0 (collapsed, worse than "
+            "chance), Bag seed 1 (collapsed); train with more --epochs, or look at the exposure set and at the "
+            "learning rate")
+    assert summary(found)[-1] == line
+    assert markdown(found).splitlines()[-1] == f"- {line}"
+    store = MemoryStore()
+    write_table(store, found)
+    rows = list(csv.DictReader(io.StringIO(store.read("table.csv").decode(), newline="")))
+    assert [row["doubts"] for row in rows] == ["worse than chance", "", "collapsed, worse than chance", "collapsed"]
+    found = of(sweep(["coat"], seeds=9), *[of_means(0.4, 2.0, 1.0)] * 9)
+    assert "Coat seed 5 (worse than chance) and 3 more; train" in summary(found)[-1]
 
 
 SEARCHED = sweep(["coat", "bag"], seeds=2, epochs=9, search=search(samples=9))
@@ -165,7 +199,9 @@ def test_the_settings_of_a_search():
     assert (rows[2]["epochs"], rows[2]["figure"]) == (0, None)
     assert (rows[8]["epochs"], rows[8]["figure"], rows[8]["cells"][0]["reason"]) == (1, None, "lower optimizer.lr")
     lines = summary(table(plan, standings))
-    assert lines[0] == "no setting is selected of 9: 1 failed, 4 running, 4 stopped"
+    lr = rows[0]["settings"]["optimizer.lr"]
+    assert lines[0] == ("no setting is selected of 9: 1 failed after 1 epoch, 1 running, 3 running after 1 epoch, 4 "
+                        f"stopped after 1 epoch; setting 0 leads by holdout loss 1.5 after 1 epoch: optimizer.lr={lr}")
     assert lines[1] == f"failed {trials[8][0].folder}: lower optimizer.lr"
 
 
@@ -213,8 +249,15 @@ def test_a_search_that_is_over():
     assert best["state"] == "done"
     assert best["figure"] == statistics.fmean(cell["figure"] for cell in best["cells"])
     lr = best["settings"]["optimizer.lr"]
-    assert summary(found)[0] == (f"selected setting {best['number']} of 9 by holdout loss {best['figure']:.4g}, never "
-                                 f"by test: optimizer.lr={lr}")
+    line = (f"selected setting {best['number']} of 9 by holdout loss {best['figure']:.4g} after 9 epochs, never by "
+            f"test: optimizer.lr={lr}")
+    assert summary(found)[0] == line
+    store = MemoryStore()
+    write_table(store, found)
+    assert f"- {line}" in store.read("table.md").decode().splitlines()
+    rows = list(csv.DictReader(io.StringIO(store.read("table.csv").decode(), newline="")))
+    assert {(row["setting"], row["selected_by"]) for row in rows} == {
+        (f"optimizer.lr={lr}", f"holdout loss {best['figure']:.4g} after 9 epochs")}
 
 
 def test_a_figure_that_is_undefined_is_none_and_no_json_that_is_not():
@@ -224,4 +267,4 @@ def test_a_figure_that_is_undefined_is_none_and_no_json_that_is_not():
     found = table(plan, standings)
     write_table(MemoryStore(), found)
     assert {row["figure"] for row in found["search"]["settings"]} == {None}
-    assert summary(found)[0] == "no setting is selected of 3: 3 failed"
+    assert summary(found)[0] == "no setting is selected of 3: 3 failed after 9 epochs"
