@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
     gpus = float(local_gpus() > 0) if options.gpus_per_trial is None else options.gpus_per_trial
     placement = TrialPlacement(options.workers_per_trial, options.cpus_per_trial, gpus, options.at_once,
                                options.max_failures)
-    wanted = order(options, placement, console)
+    wanted = order(options, placement, console.later)
     if options.dry_run:
         from ..cluster.dry_run import dry_run
 
@@ -132,6 +132,9 @@ def order(options: argparse.Namespace, placement: TrialPlacement, say: Callable[
     from ..cluster.sweep import Order
 
     check_name(options.name)
+    if "/" in options.name:
+        raise BadInput(f"--name {options.name!r}: a sweep is a folder of --storage, not of another run or sweep: give "
+                       f"all but the last part to --storage")
     url = f"{place(options.storage)}/{options.name}"
     return Order(sweep=_sweep(options, url, placement, say), run=url,
                  checkpoint_every_s=float(options.checkpoint_every), threshold_budget=options.budget,

@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
     console = Console()
     placement = Placement.parse(options.workers, cpus=options.threads, gpus=options.gpus_per_worker,
                                 max_failures=options.max_failures)
-    wanted = job(options, placement, console)
+    wanted = job(options, placement, console.later)
     try:
         result = {"run": wanted.run, **train(wanted, placement, options.address, console, console.live)}
     finally:

@@ -71,7 +71,7 @@ class Desk:
                 return False
             return self._closing or all(trial.name in self._given_up for trial in self.plan.wanted(self._standings))
 
-    def done(self, name: str, result: Mapping, said: tuple[str, ...]) -> None:
+    def done(self, name: str, result: Mapping) -> None:
         """``result``: of a tested run its result.json, of another its lines of metrics."""
         with self._lock:
             before = self._standings.get(name, _NOTHING)
@@ -79,26 +79,27 @@ class Desk:
                 standing = replace(before, epochs=result["epochs"], result=result, reason=None, diverged=False)
             else:
                 standing = of_history(result["history"], before.result)
-            self._end(name, "done", standing, said)
+            self._end(name, "done", standing)
 
-    def failed(self, name: str, reason: str, diverged: bool, said: tuple[str, ...]) -> None:
+    def failed(self, name: str, reason: str, diverged: bool, said: tuple[str, ...] = ()) -> None:
+        """``said``: lines for whoever mends it."""
         with self._lock:
             standing = replace(self._standings.get(name, _NOTHING), reason=reason, diverged=diverged)
             self._given_up.add(name)
             self._end(name, "failed", standing, said)
 
-    def interrupted(self, name: str, history: Sequence[Mapping], said: tuple[str, ...]) -> None:
+    def interrupted(self, name: str, history: Sequence[Mapping]) -> None:
         """By a request to stop, whoever made it. ``history``: lines of metrics, as committed."""
         with self._lock:
             self._given_up.add(name)
             standing = of_history(history, self._standings.get(name, _NOTHING).result)
-            self._end(name, "interrupted", standing, said)
+            self._end(name, "interrupted", standing)
 
     def say(self, line: str) -> None:
         """What a person should know of a trial that goes on."""
         self._news.append(line)
 
-    def _end(self, name: str, state: str, standing: Standing, said: tuple[str, ...]) -> None:
+    def _end(self, name: str, state: str, standing: Standing, said: tuple[str, ...] = ()) -> None:
         """By whoever holds the lock."""
         running = self._running.pop(name)
         self._standings[name] = standing

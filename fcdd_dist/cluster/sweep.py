@@ -17,9 +17,9 @@ from typing import Any
 
 from ..errors import BadInput, Conflict, FcddError, NotFound
 from ..experiment import Count, Fraction, Positive, Value
-from ..run import STOP, Job
+from ..run import EXPERIMENT, STOP, Job
 from ..run.background import Background
-from ..storage import Store, open_store, probe
+from ..storage import Store, exists, open_store, probe
 from ..storage.lease import LEASE, Lease
 from ..sweep.plan import Plan
 from ..sweep.standing import Standing, look
@@ -77,6 +77,9 @@ def survey(order: Order, say: Say, finished: Mapping[str, Standing] | None = Non
     there, plan = standing_sweep(store), Plan(order.sweep)
     standings = dict(finished or {})
     if there is None:
+        if exists(store, EXPERIMENT):
+            raise Conflict(f"{store.url} is a run and no sweep: give another --name, or go on with the run by "
+                           f"`fcdd-dist train`")
         if any(True for entry in store.list() if not entry.key.startswith(_NO_SWEEP_YET)):
             raise Conflict(f"{store.url} holds other files and no sweep: give another --name or --storage")
         return plan, standings

@@ -23,17 +23,21 @@ Say = Callable[[str], None]
 
 
 def trial(config: dict[str, Any]) -> None:
-    """Tells Tune ``state`` ("done", "failed" or "interrupted"), ``result``, ``reason`` and what there is to say.
+    """Tells Tune ``state`` ("done", "failed" or "interrupted"), ``result`` and ``reason``; before that any number of
+    lines as they come, each as ``said``.
 
     Raises what may go better another time: Tune then tries again, in a new process.
     """
     from ray import tune
 
-    job, said = Job.from_json(config["job"]), []
+    def say(line: str) -> None:
+        tune.report({"said": line})
+
+    job = Job.from_json(config["job"])
     told: dict[str, Any] = {"state": "failed", "result": None, "reason": None, "diverged": False}
     expect_up()  # the driver has reached it: a trial that starts in an outage waits for its end
     try:
-        result = _nested(job, config, said.append) if config["workers"] > 1 else _alone(job, config, said.append)
+        result = _nested(job, config, say) if config["workers"] > 1 else _alone(job, config, say)
         write_hparams(open_store(job.run), config["parameters"], result, job.experiment.epochs)
         told |= {"state": "done", "result": result if job.evaluate else {"history": figures_of(result["history"])}}
     except Interrupted as interrupted:
@@ -51,7 +55,7 @@ def trial(config: dict[str, Any]) -> None:
         if config["workers"] == 1:
             raise
         told |= {"reason": str(error)}  # its workers have tried again as often as they may, or its storage for long
-    tune.report(told | {"said": said})
+    tune.report(told)
 
 
 def _alone(job: Job, config: dict[str, Any], say: Say) -> dict:

@@ -82,17 +82,20 @@ def _tuner(desk: Desk, job_of: Callable[[Trial], Job], placement: TrialPlacement
             raise NotImplementedError("a sweep begins from its run folders")
 
     class Ends(tune.Callback):
-        """How trials end."""
+        """What trials say, and how they end."""
+
+        def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **_: Any) -> None:
+            if "said" in result:
+                here.desk.say(f"{trial.config['name']}: {result['said']}")
 
         def on_trial_complete(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
-            told = trial.last_result
-            name, said = trial.config["name"], tuple(told["said"])
+            told, name = trial.last_result, trial.config["name"]
             if told["state"] == "done":
-                here.desk.done(name, told["result"], said)
+                here.desk.done(name, told["result"])
             elif told["state"] == "interrupted":
-                here.desk.interrupted(name, told["result"]["history"], said)
+                here.desk.interrupted(name, told["result"]["history"])
             else:
-                here.desk.failed(name, told["reason"], told["diverged"], said)
+                here.desk.failed(name, told["reason"], told["diverged"])
 
         def on_trial_recover(self, iteration: int, trials: list, trial: Any, **_: Any) -> None:
             """Before another try."""

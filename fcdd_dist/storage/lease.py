@@ -197,8 +197,8 @@ class _Contender:
                 return there
             if seen is None or seen.token != there.token:
                 if seen is None:
-                    self.say(f"{self.store.url} is held by {there.holder}: waiting up to {self.good_for:g} s for it "
-                             f"to end")
+                    self.say(f"{self.store.url} is held by {there.holder}: waiting up to {self.good_for:g} s to "
+                             f"see whether that process is alive")
                 seen, patience = there, self._patience()
             if there != seen:
                 raise Conflict(f"{self.store.url} is in use by {there.holder}: wait for it, stop it, or choose "

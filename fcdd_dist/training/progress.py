@@ -39,13 +39,25 @@ class Console:
         self._held: str | None = None  # the one that was held back elsewhere
         self._last: str | None = None  # that was written elsewhere: an equal one need not follow it
         self._next = -float("inf")
+        self._later: list[str] = []
         self._lock = threading.RLock()
 
     def __call__(self, line: str) -> None:
         with self._lock:
             self._say(line)
 
+    def later(self, line: str) -> None:
+        """A line that comes before the next one, and never where none comes: of input that may yet be refused."""
+        with self._lock:
+            self._later.append(line)
+
+    def _say_later(self) -> None:
+        lines, self._later = self._later, []
+        for line in lines:
+            self._say(line)
+
     def _say(self, line: str) -> None:
+        self._say_later()
         shown = self._shown
         self._wipe()
         if self._held is not None:  # lines come in the order of what happened
@@ -60,6 +72,7 @@ class Console:
             self._show(line, *below)
 
     def _show(self, line: str, *below: str) -> None:
+        self._say_later()
         if self._terminal:
             size = shutil.get_terminal_size()
             self._wipe()

@@ -88,6 +88,12 @@ def test_what_does_not_fit_the_data_is_refused_before_ray_starts(capsys, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_precision_is_told_of_a_run_that_is_refused(capsys, tmp_path, data):
+    (tmp_path / "notes.txt").write_text("mine")
+    words = [{"DATA": str(data), "RUNS": str(tmp_path.parent)}.get(word, word) for word in TRAIN]
+    assert "holds other files and no run" in error_of(capsys, *words, "--name", tmp_path.name)
+
+
 def test_a_missing_data_set_is_named(capsys, tmp_path):
     error = error_of(capsys, *TRAIN[:3], str(tmp_path), *TRAIN[4:])
     assert f"{tmp_path} is no data set" in error

@@ -94,6 +94,9 @@ def stand(folder: Path, data: str, *more: str, nominal: str = "0,1") -> None:
     (("--search", "optimizer"), "0", "--searcher random needs --samples N"),
     (("--track", "tensorbord"), "0", "no such tracker"),
     (("--name", "../a"), "0", "--name '../a'"),
+    (("--name", "a/b", "--dry-run"), "0", "--name 'a/b': a sweep is a folder of --storage"),
+    (("--precision", "auto", "--gpus-per-trial", "1"), "0", "a trial takes 1 CPU, 1 GPU"),  # and no precision is told
+    (("--precision", "auto"), "eleven", "there is no class 'eleven'"),
     (("--data", "nowhere"), "0", "is no data set"),
 ])
 def test_options_that_do_not_go(refused, monkeypatch, more, nominal, wanted):
@@ -181,6 +184,8 @@ def test_what_stands_there_and_is_no_sweep_is_left_alone(refused, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "notes.txt").write_text("mine")
     assert "holds other files and no sweep: give another --name or --storage" in refused()
+    (tmp_path / "a" / "experiment.json").write_text("{}")
+    assert f"{tmp_path}/a is a run and no sweep: give another --name, or go on with the run by `fcdd-dist" in refused()
     for text, wanted in (("{", "is damaged ("), ("{}", "is damaged ("), ("[1]", "is damaged ("),
                          ('{"schema_version": 2}', "was written by a newer fcdd_dist")):
         (tmp_path / "a" / "sweep.json").write_text(text)

@@ -62,6 +62,18 @@ def test_a_terminal_has_lines_below_the_live_one_that_are_redrawn_with_it():
     assert plain.getvalue() == "1/4 done\n"
 
 
+def test_what_is_said_of_input_waits_until_it_is_taken():
+    stream = Stream(terminal=False)
+    console = Console(stream)
+    console.later("precision bf16")
+    console.close()
+    assert stream.getvalue() == ""
+    console("starting")
+    console.later("one more")
+    console.live("epoch 1")
+    assert stream.getvalue().splitlines() == ["precision bf16", "starting", "one more", "epoch 1"]
+
+
 def test_a_follower_tells_each_epoch_once():
     store = MemoryStore()
     follower = Follower(store, epochs=10)

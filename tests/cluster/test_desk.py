@@ -33,13 +33,12 @@ def test_each_is_given_out_once_and_over_is_when_all_are_back():
     first, second = taken(desk)
     assert [one.trial.name for one in desk.running()] == ["coat-s0", "coat-s1"]
     assert not desk.over()
-    desk.done(second.name, outcome(second), ())
+    desk.done(second.name, outcome(second))
     assert not desk.over()
-    desk.done(first.name, outcome(first), ("a line",))
+    desk.done(first.name, outcome(first))
     assert desk.over()
     assert desk.running() == []
-    assert [(one.trial.name, one.state, one.said) for one in desk.ended()] == [
-        ("coat-s1", "done", ()), ("coat-s0", "done", ("a line",))]
+    assert [(one.trial.name, one.state) for one in desk.ended()] == [("coat-s1", "done"), ("coat-s0", "done")]
     assert desk.ended() == []
     assert desk.standings() == {trial.name: Standing(9, result=result(trial)) for trial in (first, second)}
 
@@ -51,7 +50,7 @@ def test_what_stood_before_is_not_given_out():
     desk = Desk(plan, {first.name: ended(first), second.name: half})
     assert taken(desk) == [second]
     assert desk.running()[0].epochs == 4
-    desk.done(second.name, outcome(second), ())
+    desk.done(second.name, outcome(second))
     assert desk.ended()[0].begun == 4
     assert Desk(plan, desk.standings()).over()
 
@@ -62,7 +61,7 @@ def test_what_failed_is_not_given_out_again_in_this_attempt_but_in_the_next(dive
     desk = Desk(plan, {})
     first, second = taken(desk)
     desk.failed(first.name, "no memory", diverged, ("a traceback",))
-    desk.done(second.name, outcome(second), ())
+    desk.done(second.name, outcome(second))
     assert desk.take() is None
     assert desk.over()
     one = desk.ended()[0]
@@ -70,7 +69,7 @@ def test_what_failed_is_not_given_out_again_in_this_attempt_but_in_the_next(dive
         "failed", "no memory", diverged, ("a traceback",))
     again = Desk(plan, desk.standings())
     assert taken(again) == [first]
-    again.done(first.name, outcome(first), ())
+    again.done(first.name, outcome(first))
     assert again.standings()[first.name] == Standing(9, result=result(first))  # and nothing of a reason
 
 
@@ -78,7 +77,7 @@ def test_what_was_interrupted_has_what_it_has_committed_and_waits_for_the_next_a
     plan = Plan(sweep(["coat"], seeds=1))
     desk = Desk(plan, {"coat-s0": Standing(epochs=4)})
     trial = desk.take()
-    desk.interrupted(trial.name, history(trial, 6), ("stopped after epoch 6",))
+    desk.interrupted(trial.name, history(trial, 6))
     assert desk.take() is None
     assert desk.over()
     assert desk.standings()["coat-s0"].epochs == 6
@@ -92,16 +91,16 @@ def test_when_it_is_closed_nothing_more_is_given_out_and_it_is_over_with_the_las
     desk.close()
     assert desk.take() is None
     assert not desk.over()
-    desk.interrupted(trial.name, [], ())
+    desk.interrupted(trial.name, [])
     assert desk.over()
 
 
 def test_a_failed_trial_of_a_search_ends_the_attempt_without_a_selection():
     desk = Desk(Plan(SEARCHED), {})
     first = desk.take()
-    desk.failed(first.name, "no memory", False, ())
+    desk.failed(first.name, "no memory", False)
     while (trial := desk.take()) is not None:
-        desk.done(trial.name, outcome(trial), ())
+        desk.done(trial.name, outcome(trial))
     assert desk.over()
     assert desk.plan.cells(desk.standings()) == ()
     again = Desk(desk.plan, desk.standings())
@@ -111,10 +110,10 @@ def test_a_failed_trial_of_a_search_ends_the_attempt_without_a_selection():
 def test_a_run_that_is_tested_keeps_the_figures_of_the_trial_it_goes_on_from():
     desk = Desk(Plan(SEARCHED), {})
     while not (trial := desk.take()).tested:
-        desk.done(trial.name, outcome(trial), ())
+        desk.done(trial.name, outcome(trial))
     before = desk.standings()[trial.name]
     assert before.figures
-    desk.done(trial.name, outcome(trial), ())
+    desk.done(trial.name, outcome(trial))
     after = desk.standings()[trial.name]
     assert (after.figures, after.result) == (before.figures, result(trial))
     assert desk.ended()[-1].begun == 9  # of the search: nothing is left but the test
@@ -123,7 +122,7 @@ def test_a_run_that_is_tested_keeps_the_figures_of_the_trial_it_goes_on_from():
 def test_many_threads_come_to_the_same_table():
     calm = Desk(Plan(SEARCHED), {})
     while (trial := calm.take()) is not None:
-        calm.done(trial.name, outcome(trial), ())
+        calm.done(trial.name, outcome(trial))
     busy, seen, errors = Desk(Plan(SEARCHED), {}), [], []
 
     def work(seed):
@@ -135,7 +134,7 @@ def test_many_threads_come_to_the_same_table():
                 seen.append((trial.name, trial.experiment.epochs, trial.tested))
                 if chance.random() < 0.5:
                     table(busy.plan, busy.standings())
-                busy.done(trial.name, outcome(trial), ())
+                busy.done(trial.name, outcome(trial))
         except Exception as error:
             errors.append(error)
             raise

@@ -322,3 +322,4 @@ sys.exit(code)
                           text=True, timeout=WITHIN_S, check=False, env=without_ray())
     assert done.returncode == 2, done.stderr
     assert "is a folder of one machine and the cluster has 2 nodes" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "a" / "sweep.json").exists()  # what is refused leaves no sweep behind

@@ -97,14 +97,14 @@ def test_the_eta_counts_what_this_attempt_has_done(minutes):
     scene.view.look(scene.desk.running())
     assert "eta" not in scene.show()[0]
     minutes(2)
-    scene.desk.done(first.name, result(first), ())
+    scene.desk.done(first.name, result(first))
     scene.view.tell(scene.desk.ended())
     assert "eta 18:00 min" in scene.show()[0]  # 2 epochs in 2 minutes, 18 to go
     scene.write(second, 6)
     scene.view.look(scene.desk.running())
     minutes(8)
     assert "eta 12:00 min" in scene.show()[0]  # 8 in 8 minutes, 12 to go
-    scene.desk.failed(second.name, "no memory", False, ())
+    scene.desk.failed(second.name, "no memory", False)
     scene.view.tell(scene.desk.ended())
     assert scene.show()[0].startswith("1/3 done  0 running  1 failed  eta ")
     scene.desk.close()
@@ -141,7 +141,7 @@ def test_what_has_ended_counts_no_more_even_where_its_metrics_are_read_late():
     scene.write(second, 2)
     scene.view.look(scene.desk.running())
     assert "2,000 images/s" in scene.show()[0]
-    scene.desk.done(first.name, result(first), ())
+    scene.desk.done(first.name, result(first))
     scene.view.tell(scene.desk.ended())
     assert "1,000 images/s" in scene.show()[0]
     assert set(scene.view.look(scene.desk.running())) == {second.name}
@@ -151,13 +151,13 @@ def test_each_that_ends_has_a_line(minutes):
     scene = Scene(sweep(["coat"], seeds=4))
     best, none, failed, stopped = scene.take(4)
     minutes(1)
-    scene.desk.done(best.name, result(best, auroc=0.98765), ("going on from epoch 3",))
-    scene.desk.done(none.name, result(none, auroc=None), ())
-    scene.desk.failed(failed.name, "no memory", False, ())
-    scene.desk.interrupted(stopped.name, [], ())
+    scene.desk.done(best.name, result(best, auroc=0.98765))
+    scene.desk.done(none.name, result(none, auroc=None))
+    scene.desk.failed(failed.name, "no memory", False)
+    scene.desk.interrupted(stopped.name, [])
     scene.view.tell(scene.desk.ended())
     assert scene.said == [
-        "coat-s0: going on from epoch 3", "coat-s0: AUROC 0.9877 in 1:00 min", "coat-s1: AUROC none in 1:00 min",
+        "coat-s0: AUROC 0.9877 in 1:00 min", "coat-s1: AUROC none in 1:00 min",
         "coat-s2: failed: no memory", "coat-s3: stopped, with everything committed"]
 
 
@@ -165,14 +165,14 @@ def test_of_a_search_it_tells_figures_of_the_hold_out(minutes):
     scene = Scene(sweep(["coat"], search=search(samples=9)))
     trial, other = scene.take(2)
     line = history(trial, 1)[0] | {"holdout_loss": 0.123456}
-    scene.desk.done(trial.name, {"history": [line]}, ())
-    scene.desk.done(other.name, {"history": [line | {"holdout_loss": None, "holdout_auroc": None}]}, ())
+    scene.desk.done(trial.name, {"history": [line]})
+    scene.desk.done(other.name, {"history": [line | {"holdout_loss": None, "holdout_auroc": None}]})
     scene.view.tell(scene.desk.ended())
     assert scene.said == [f"{trial.name}: epoch 1, holdout loss 0.1235, holdout auroc {line['holdout_auroc']} in 0 s",
                           f"{other.name}: epoch 1 in 0 s"]
     scene.show()
     third, = scene.take(1)
-    scene.desk.done(third.name, {"history": history(third, 1)}, ())
+    scene.desk.done(third.name, {"history": history(third, 1)})
     scene.view.tell(scene.desk.ended())
     minutes(1)
     # In one minute 1, of 9 + 3 * 2 + 6 epochs 3 are done; and two runs are to be tested.
@@ -190,7 +190,7 @@ def test_on_a_terminal_of_80_columns_the_eta_is_seen(minutes, monkeypatch):
     trials = scene.take(30)
     for trial in trials[:16]:  # of which eight are looked at in turn
         scene.write(trial, 1, images_per_s=99999.0, waited=1.9)
-    scene.desk.failed(trials[-1].name, "no memory", False, ())
+    scene.desk.failed(trials[-1].name, "no memory", False)
     scene.view.tell(scene.desk.ended())
     scene.view.look(scene.desk.running())
     scene.view.show(scene.desk.standings())
@@ -214,7 +214,7 @@ def test_elsewhere_there_is_a_line_of_the_whole_now_and_then(minutes):
     for second in range(5):
         minutes(second / 60)
         scene.view.show(scene.desk.standings())
-    scene.desk.failed(first.name, "no memory", False, ())
+    scene.desk.failed(first.name, "no memory", False)
     scene.view.tell(scene.desk.ended())
     assert stream.getvalue().splitlines() == ["0/3 done  3 running", "coat-s0: failed: no memory"]
 

@@ -64,7 +64,7 @@ def test_a_run_from_its_beginning_to_its_end():
     assert scene.look({trial.name: scene.metrics(trial, 4)}) == [("epochs", "coat-s0", [3, 4])]
     scene.metrics(trial, 9)
     found = result(trial)
-    scene.desk.done(trial.name, found, ())
+    scene.desk.done(trial.name, found)
     assert scene.look() == [
         ("epochs", "coat-s0", [5, 6, 7, 8, 9]),
         ("finish", "coat-s0", "done", {name: found[name] for name in ("auroc", "average_precision")}, None)]
@@ -73,8 +73,8 @@ def test_a_run_from_its_beginning_to_its_end():
 def test_what_failed_and_what_was_stopped():
     scene = Scene(sweep(["coat"], seeds=2))
     first, second = scene.desk.take(), scene.desk.take()
-    scene.desk.failed(first.name, "no memory", False, ())
-    scene.desk.interrupted(second.name, [], ())
+    scene.desk.failed(first.name, "no memory", False)
+    scene.desk.interrupted(second.name, [])
     assert scene.look() == [
         ("start", "coat-s0", parameters(first)), ("finish", "coat-s0", "failed", NOTHING, "no memory"),
         ("start", "coat-s1", parameters(second)), ("finish", "coat-s1", "unfinished", NOTHING, None)]
@@ -85,19 +85,19 @@ def test_a_setting_that_comes_further_starts_once_more_and_goes_on_with_its_epoc
     assert scene.desk.plan.rungs == (3, 9)
     trials = [scene.desk.take() for _ in range(3)]
     for trial in trials:
-        scene.desk.done(trial.name, {"history": scene.metrics(trial, 3)}, ())
+        scene.desk.done(trial.name, {"history": scene.metrics(trial, 3)})
     scene.look()
     again = scene.desk.take()
     assert again.name in {trial.name for trial in trials}
     assert scene.look() == [("start", again.name, parameters(again))]
-    scene.desk.done(again.name, {"history": scene.metrics(again, 9)}, ())
+    scene.desk.done(again.name, {"history": scene.metrics(again, 9)})
     assert scene.look() == [("epochs", again.name, [4, 5, 6, 7, 8, 9]), ("finish", again.name, "done", NOTHING, None)]
 
 
 def test_the_last_ends_are_told_before_it_closes():
     scene = Scene(sweep(["coat"], seeds=1))
     trial = scene.desk.take()
-    scene.desk.interrupted(trial.name, [], ())
+    scene.desk.interrupted(trial.name, [])
     scene.tracking.tell(scene.desk.ended())
     scene.tracking.close()
     assert [told[0] for told in scene.notes.told] == ["start", "finish", "close"]
@@ -110,7 +110,7 @@ def test_trackers_are_closed_even_where_the_storage_fails():
 
     scene = Scene(sweep(["coat"], seeds=1))
     scene.tracking = Tracking([scene.notes], Broken())
-    scene.desk.interrupted(scene.desk.take().name, [], ())
+    scene.desk.interrupted(scene.desk.take().name, [])
     scene.tracking.tell(scene.desk.ended())
     with pytest.raises(Fault, match="no answer"):
         scene.tracking.close()
@@ -120,6 +120,6 @@ def test_trackers_are_closed_even_where_the_storage_fails():
 def test_without_trackers_nothing_is_read_and_nothing_kept():
     scene = Scene(sweep(["coat"], seeds=1))
     scene.tracking = Tracking([], scene.store)
-    scene.desk.interrupted(scene.desk.take().name, [], ())
+    scene.desk.interrupted(scene.desk.take().name, [])
     assert scene.look() == []
     scene.tracking.close()
