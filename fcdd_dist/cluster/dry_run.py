@@ -10,6 +10,7 @@ from ..data.manifest import Manifest, load_manifest
 from ..errors import BadInput
 from ..storage import FolderStore, Store, open_store, probe
 from ..sweep.progress import progress
+from ..sweep.rendering import search_line
 from ..sweep.table import table
 from ..sweep.value import Sweep
 from ..training.estimate import step_seconds
@@ -83,7 +84,7 @@ def _what(sweep: Sweep, rungs: tuple[int, ...], found: dict[str, Any]) -> list[s
         lines += [f"search ({search.searcher}) over {', '.join(search.space)}: {count}, each with every class and "
                   f"{search.seeds} seed{'s' * many}",
                   f"compared after {', '.join(str(rung) for rung in rungs)} epochs by "
-                  f"{search.select.replace('_', ' ')}, never by test images"]
+                  f"{search.select.replace('_', ' ')}, never by test images", search_line(found["search"])]
     return lines
 
 

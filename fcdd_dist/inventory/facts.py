@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from .. import checkpoint
@@ -15,6 +15,8 @@ from ..data.manifest import EXPOSURE, Manifest, load_manifest
 from ..errors import BadInput, Damaged, NotFound
 from ..run.job import RESULT
 from ..storage import Store
+from ..sweep.rendering import search_line
+from ..sweep.space import shown as shown_setting
 from ..sweep.table import TABLE
 from ..sweep.value import TRIALS
 from ..threads import ahead
@@ -24,7 +26,17 @@ from .survey import Place, Survey
 UNREADABLE = (ValueError, KeyError, TypeError, RecursionError, OverflowError)  # what a damaged record can lead to
 _THREADS = 16  # small records are all waiting
 _DIGITS = 18  # of an integer; none of ours has more
+_ENDS = ("done", "stopped", "failed")  # states in a table that stay true while trials go on
 _T, _R = TypeVar("_T"), TypeVar("_R")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the table of a sweep tells of a trial; ``state``: how it, or its setting, has ended."""
+
+    state: str | None = None
+    reason: str | None = None  # why it failed
+    setting: str | None = None  # of a search
 
 
 @dataclass
@@ -51,6 +63,9 @@ class Facts:
     seeds: int | None = None  # of a sweep
     cells: int | None = None  # classes x seeds
     cells_done: int | None = None
+    search: str | None = None  # what it has come to
+    trials: dict[str, Trial] = field(default_factory=dict)  # by folder
+    trial: Trial = Trial()  # of a run that is one
 
 
 def facts_of(store: Store, found: Survey, *, trials: bool) -> list[Facts]:
@@ -65,6 +80,10 @@ def facts_of(store: Store, found: Survey, *, trials: bool) -> list[Facts]:
     sweeps = read(place for place in found.all() if place.kind == "sweep")
     told = {place for place, one in sweeps.items() if not (trials or one.damaged)}
     others = read(place for place in found.all() if place.kind != "sweep" and not _is_trial(place, told))
+    for place, one in others.items():
+        if place.outer in sweeps:
+            folder = place.name.removeprefix(place.outer.prefix)
+            one.trial = sweeps[place.outer].trials.get(folder, one.trial)
     return [known for place in found.all() if (known := sweeps.get(place) or others.get(place))]
 
 
@@ -150,8 +169,26 @@ def _sweep(store: Store, place: Place, out: Facts) -> None:
         table = read_json(store, TABLE)
         out.cells_done = sum(cell["state"] == "done" for cell in table["cells"])
         out.auroc = _typed(table["mean"], "auroc_mean", float)
-    except (Damaged, KeyError, TypeError, AttributeError):
+        out.trials = _trials(table)
+        out.search = search_line(table["search"]) if table["search"] else None
+    except (Damaged, AttributeError, IndexError, *UNREADABLE):
         out.missing = f"{TABLE} is damaged: the same sweep, given again, writes it"
+
+
+def _trials(table: dict[str, Any]) -> dict[str, Trial]:
+    """A run that is tested may have been one of the search: then the test is what counts."""
+    found, search, setting = {}, table["search"], None
+    for row in search["settings"] if search else ():
+        for cell in row["cells"]:
+            found[cell["trial"]] = _trial(row["state"], cell["reason"], shown_setting(row["settings"]))
+    if search and search["selected"] is not None:
+        setting = shown_setting(search["settings"][search["selected"]]["settings"])
+    return found | {cell["trial"]: _trial(cell["state"], cell["reason"], setting) for cell in table["cells"]
+                    if cell["trial"]}
+
+
+def _trial(state: str, reason: str | None, setting: str | None) -> Trial:
+    return Trial(state if state in _ENDS else None, reason, setting)
 
 
 def _data_set(store: Store, place: Place, out: Facts) -> None:

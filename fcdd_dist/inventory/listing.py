@@ -62,9 +62,11 @@ def lines(found: Found) -> list[str]:
     """For a person, in groups."""
     if found.run is not None:
         return _of_run(found)
-    out = [] if found.sweep is None else _of_sweep(found.url, found.sweep)
+    out = [] if found.sweep is None else _of_sweep(found.url, found.sweep, found.places)
     for kind, title, columns in _GROUPS:
         group = [one for one in found.places if one.place.kind == kind]
+        if kind == "run":
+            columns = columns + [column for column in _OF_TRIALS if any(column[1](one) for one in group)]
         if group:
             out += [*([""] if out else []), f"{title} ({len(group):,})",
                     *_table([name for name, *_ in columns], [[cell(one) for _, cell in columns] for one in group])]
@@ -74,11 +76,16 @@ def lines(found: Found) -> list[str]:
     return out
 
 
-def _of_sweep(url: str, sweep: Facts) -> list[str]:
+def _of_sweep(url: str, sweep: Facts, runs: list[Facts]) -> list[str]:
+    """``runs``: those that its trials have come to be; others failed before that."""
     told = [shown(sweep.recipe or ""), f"{_counted(sweep.classes, 'class', 'classes')} with "
             f"{_counted(sweep.seeds, 'seed', 'seeds')}, {_done(sweep)} done" if sweep.cells else "",
             f"mean AUROC {_auroc(sweep)}" if sweep.auroc is not None else "", amount(sweep.bytes), day(sweep.modified)]
-    return [shown(f"sweep {url}"), "  " + ", ".join(part for part in told if part), *_notes([sweep])]
+    there = {one.place.name for one in runs}
+    return [shown(f"sweep {url}"), "  " + ", ".join(part for part in told if part),
+            *([shown(f"  {sweep.search}")] if sweep.search else []), *_notes([sweep]),
+            *(_failed(name, trial.reason) for name, trial in sweep.trials.items()
+              if trial.reason and name not in there)]
 
 
 def _begun(sharding: Sharding) -> Facts:
@@ -113,7 +120,8 @@ def _of_run(found: Found) -> list[str]:
 def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
     """Aligned: numbers to the right, as their titles tell."""
     widths = [max(_width(cell) for cell in column) for column in zip(titles, *rows, strict=True)]
-    widths[0] = max(len(titles[0]), min(widths[0], _WIDTH - sum(width + 2 for width in widths[1:]) - 2))
+    others = sum(width + 2 for title, width in zip(titles[1:], widths[1:], strict=True) if title != "setting")
+    widths[0] = max(len(titles[0]), min(widths[0], _WIDTH - others - 2))
     rights = {"epoch", "AUROC", "size", "images", "exposure", "classes", "seeds", "done", "mean AUROC",
               "hold-out loss"}
 
@@ -127,7 +135,12 @@ def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
 
 def _notes(group: list[Facts]) -> list[str]:
     return [shown(f"  ! {_name(one)}: {one.damaged or one.missing}") for one in group
-            if one.damaged or (one.missing and one.place.kind != "unfinished sharding")]
+            if one.damaged or (one.missing and one.place.kind != "unfinished sharding")] + [
+                _failed(_name(one), one.trial.reason) for one in group if one.trial.reason]
+
+
+def _failed(name: str, reason: str) -> str:
+    return shown(f"  ! {name}: failed: {reason}")
 
 
 def _width(text: str) -> int:
@@ -181,6 +194,8 @@ def _number(value: int | None) -> str:
 
 _SIZE = ("size", lambda one: amount(one.bytes))
 _DATE = ("date", lambda one: day(one.modified))
+_OF_TRIALS = [("state", lambda one: shown(one.trial.state or "")),
+              ("setting", lambda one: shown(one.trial.setting or ""))]  # the last: it may be long
 _GROUPS: list[tuple[Kind, str, list]] = [
     ("sweep", "sweeps", [
         ("name", _name), ("recipe", lambda one: "damaged" if one.damaged else _short(one.recipe or "")),
@@ -202,6 +217,7 @@ _GROUPS: list[tuple[Kind, str, list]] = [
 def _json(one: Facts) -> dict:
     values = {name: getattr(one, name) for name in ("class_name", "recipe", "epoch", "step", "epochs", "auroc",
                                                     "holdout_loss", "classes", "seeds", "cells", "cells_done",
-                                                    "images", "exposure", "tasks", "tasks_done")}
+                                                    "images", "exposure", "tasks", "tasks_done", "search")}
+    values |= {name: getattr(one.trial, name) for name in ("state", "reason", "setting")}
     return {"name": one.place.name, "kind": one.place.kind, **{k: v for k, v in values.items() if v is not None},
             "bytes": one.bytes, "modified": one.modified, "damaged": one.damaged, "incomplete": one.missing}

@@ -10,7 +10,10 @@ import pytest
 from fcdd_dist.errors import NotFound
 from fcdd_dist.inventory.listing import lines, look
 from fcdd_dist.storage import Entry, FolderStore, MemoryStore
+from fcdd_dist.sweep.plan import Plan
+from fcdd_dist.sweep.table import table, write_table
 from tests.inventory.places import a_checkpoint, a_run, a_sweep, copy
+from tests.sweep import making
 
 
 def rows(found):
@@ -74,6 +77,47 @@ def test_a_sweep_without_a_table_that_can_be_read(harmful):
     assert "  ! all: table.json is damaged: the same sweep, given again, writes it" in lines(look("bad:"))
     sweep.delete("table.json")
     assert rows(look("bad:"))[2][:5] == ["all", "digits", "2", "2", "0/4"]
+
+
+def test_a_trial_that_failed_is_said_to_have_and_why(harmful):
+    sweep = a_sweep(harmful.at("all"), done=2)
+    a_run(harmful.at("all/trials/1-s0"), epochs=(), done=False)
+    table = json.loads(sweep.read("table.json"))
+    for cell, reason in zip(table["cells"][2:], ("no memory", "no data"), strict=True):
+        cell |= {"state": "failed", "reason": reason}
+    sweep.write("table.json", json.dumps(table).encode())
+    text = lines(look("bad:all"))
+    states = {row[0]: row[-1] for row in rows(look("bad:all")) if row[0].startswith("trials/")}
+    assert states == {"trials/0-s0": "done", "trials/0-s1": "done", "trials/1-s0": "failed"}
+    assert text[-1] == "  ! trials/1-s0: failed: no memory"
+    assert text[2] == "  ! trials/1-s1: failed: no data"  # before there was a run
+    assert "  ! all/trials/1-s0: failed: no memory" in lines(look("bad:", trials=True))
+    told = {one["name"]: one.get("reason") for one in look("bad:all").as_json()["places"]}
+    assert told == {"trials/0-s0": None, "trials/0-s1": None, "trials/1-s0": "no memory"}
+
+
+def test_a_search_tells_how_far_it_is_and_each_trial_its_setting(harmful):
+    this = making.sweep(["coat"], seeds=1, epochs=9, search=making.search(samples=9))
+    plan, standings = Plan(this), {}
+    for _ in range(2):  # up to the second rung
+        for trial in plan.wanted(standings):
+            standings[trial.name] = making.ended(trial)
+            a_run(harmful.at(f"all/{trial.folder}"), done=False)
+    harmful.write("all/sweep.json", this.to_json().encode())
+    found = table(plan, standings)
+    write_table(harmful.at("all"), found)
+    text = lines(look("bad:all"))
+    leads = min(found["search"]["settings"], key=lambda row: (-row["epochs"], row["figure"]))
+    assert text[2].startswith("  no setting is selected of 9: 1 running after 3 epochs, ")
+    assert "6 stopped after 1 epoch" in text[2]
+    assert f"; setting {leads['number']} leads by holdout loss {leads['figure']:.4g} after 3 epochs: optim" in text[2]
+    shown = {row[0]: row[-1] for row in rows(look("bad:all")) if row[0].startswith("trials/")}
+    for row in found["search"]["settings"]:
+        assert shown[row["cells"][0]["trial"]] == f"optimizer.lr={row['settings']['optimizer.lr']}"
+    while wanted := plan.wanted(standings):
+        standings |= {trial.name: making.ended(trial) for trial in wanted}
+    write_table(harmful.at("all"), table(plan, standings))
+    assert lines(look("bad:all"))[2].startswith(f"  selected setting {plan.search(standings).halving.selected} of 9 by")
 
 
 @pytest.mark.parametrize("data", [b"", b'{"schema_version": 1, "expe', b'{"of": "another tool"}', b'{"classes": 3}'])
