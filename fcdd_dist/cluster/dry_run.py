@@ -9,11 +9,12 @@ from typing import Any
 from ..data.manifest import Manifest, load_manifest
 from ..errors import BadInput
 from ..storage import FolderStore, Store, open_store, probe
-from ..sweep.progress import progress
+from ..sweep import forecast
+from ..sweep.progress import Progress, progress
 from ..sweep.rendering import search_line
 from ..sweep.table import table
 from ..sweep.value import Sweep
-from ..training.estimate import step_seconds
+from ..training.estimate import Pace, pace
 from ..words import duration
 from . import local
 from .placement import Placement, cores, local_gpus
@@ -33,7 +34,7 @@ def dry_run(order: Order, placement: TrialPlacement, address: str | None,
     plan, standings = survey(order, say)
     refuse_early(placement, address)
     probe(_nearest(store))
-    found, left = table(plan, standings), progress(plan, standings).epochs_left
+    found, left = table(plan, standings), progress(plan, standings)
     on_cluster, cpus = bool(address or os.environ.get("RAY_ADDRESS")), placement.cpus * placement.workers
     crowded = not on_cluster and cpus > cores()
     if on_cluster:
@@ -42,23 +43,25 @@ def dry_run(order: Order, placement: TrialPlacement, address: str | None,
             nodes = local.resources()
             at_once = trials_at_once(nodes, placement)
             say("measuring a step on the cluster ...")
-            seconds = _on_cluster(sweep, placement)
+            measured = _on_cluster(sweep, placement)
     else:
         nodes = [{"CPU": max(cores(), cpus), "GPU": local_gpus()}]
         at_once = trials_at_once(nodes, placement)
         say("measuring a step ...")
         threads = min(placement.cpus, cores())
-        seconds = _measure(sweep.experiment.to_json(), placement.gpus > 0, threads, placement.workers)
-    steps = _steps(sweep, load_manifest(open_store(sweep.data)))
-    total = None if seconds is None else seconds * steps * left / at_once
+        measured = _measure(sweep.experiment.to_json(), placement.gpus > 0, threads, placement.workers)
+    data = load_manifest(open_store(sweep.data))
+    total = None if measured is None else forecast.seconds(sweep, data, left, measured, at_once=at_once,
+                                                           workers=placement.workers)
     states = [cell["state"] for cell in found["cells"]]
     counts = {state: states.count(state) for state in ("done", "unfinished", "failed", "waiting")}
     result = {"sweep": order.run, "complete": found["complete"], "runs": counts, "search": found["search"],
-              "at_once": at_once, "nodes": len(nodes), "epochs_left": left,
-              "step_seconds": seconds, "seconds": total, "crowded": crowded}
+              "at_once": at_once, "nodes": len(nodes), "epochs_left": left.epochs_left,
+              "trainings_left": left.trainings_left, "tests_left": left.tests_left,
+              "step_seconds": measured and measured.step, "seconds": total, "crowded": crowded}
     return result, [f"sweep {order.run}", *_what(sweep, plan.rungs, found), _counted(counts, len(states)),
                     f"{at_once} trial{'s' * (at_once > 1)} at once, each with {placement}, on {len(nodes)} "
-                    f"node{'s' * (len(nodes) > 1)}", _how_long(seconds, steps, left, total),
+                    f"node{'s' * (len(nodes) > 1)}", _how_long(sweep, data, left, measured, total),
                     *([_crowded(cpus)] if crowded else [])]
 
 
@@ -93,13 +96,21 @@ def _counted(counts: dict[str, int], runs: int) -> str:
     return f"{runs} tested run{'s' * (runs > 1)}: {shown}"
 
 
-def _how_long(seconds: float | None, steps: float, epochs: int, total: float | None) -> str:
-    if not epochs:
+def _how_long(sweep: Sweep, data: Manifest, left: Progress, measured: Pace | None, total: float | None) -> str:
+    if not left.trainings_left:
         return "nothing is left to do"
-    if seconds is None or total is None:
-        return f"{epochs:,} epochs to go; no place was free within {_WAIT_S:.0f} s to measure a step"
-    return (f"about {duration(total)}: {epochs:,} epochs to go of {steps:,.0f} steps of {1000 * seconds:,.1f} ms, "
-            f"without starting, input and testing")
+    if measured is None or total is None:
+        return (f"{left.epochs_left:,} epochs to go; for {_WAIT_S:.0f} s the cluster had no place free for a trial, to "
+                f"measure a step in")
+    steps = forecast.steps_an_epoch(sweep, data)
+    return (f"about {duration(total)}: {left.epochs_left:,} epochs to go of {steps:,.0f} steps of "
+            f"{1000 * measured.step:,.1f} ms, {_count(left.trainings_left, 'training')} to begin, "
+            f"{_count(left.tests_left, 'test')} of {forecast.test_images(data):,} images, and "
+            f"{forecast.START_S:.0f} s to start")
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _crowded(cpus: int) -> str:
@@ -107,16 +118,7 @@ def _crowded(cpus: int) -> str:
             f"than that; give fewer --cpus-per-trial or --workers-per-trial")
 
 
-def _steps(sweep: Sweep, data: Manifest) -> float:
-    """Of an epoch, the mean over classes."""
-    batch, repeats = sweep.experiment.batch_size, sweep.experiment.data.repeats
-    splits = ("train", "holdout") if sweep.protocol == "paper" else ("train",)
-    images = [sum(part.samples for split in splits if (part := data.part(split, class_id)) is not None) * repeats
-              for class_id in sweep.classes]
-    return sum(-(-count // batch) for count in images) / len(images)
-
-
-def _on_cluster(sweep: Sweep, placement: TrialPlacement) -> float | None:
+def _on_cluster(sweep: Sweep, placement: TrialPlacement) -> Pace | None:
     import ray
 
     work = ray.remote(num_cpus=placement.cpus, num_gpus=placement.gpus, max_retries=0)(_measure)
@@ -128,7 +130,7 @@ def _on_cluster(sweep: Sweep, placement: TrialPlacement) -> float | None:
     return ray.get(running)
 
 
-def _measure(experiment: str, gpu: bool, threads: int, workers: int) -> float:
+def _measure(experiment: str, gpu: bool, threads: int, workers: int) -> Pace:
     from ..experiment import Experiment
 
-    return step_seconds(Experiment.from_json(experiment), "cuda" if gpu else "cpu", threads, share=workers)
+    return pace(Experiment.from_json(experiment), "cuda" if gpu else "cpu", threads, share=workers)
