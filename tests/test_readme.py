@@ -69,10 +69,11 @@ def test_the_tour(workspace):
 def test_sweeps(workspace):
     (text,) = blocks("sh", "sweep")
     run(text, workspace)
-    for name, runs in (("three-digits", 6), ("searched", 4)):
+    for name, runs in (("three-digits", 9), ("searched", 4)):
         table = json.loads((workspace / f"runs/{name}/table.json").read_text())
         assert table["complete"]
         assert len(table["cells"]) == runs
+        assert table["mean"]["auroc_mean"] > 0.8
     assert "AUROC" in (workspace / "runs/three-digits/report.html").read_text()
     assert table["search"]["selected"] is not None
 
