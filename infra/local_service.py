@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 HOME_BYTES = 40  # unix sockets lie in it, and their paths end at about 100 bytes
 
@@ -42,12 +43,9 @@ class Service:
 
     def state(self) -> dict | None:
         """What ``launch`` wrote; None where it did not. Ends the script where the folder is another user's."""
-        try:
-            if self.home.stat().st_uid != os.getuid():
-                self.refuse(f"{self.home} is another user's: give a --home")
-            return json.loads((self.home / "state.json").read_text())
-        except (FileNotFoundError, ValueError):
-            return None
+        if self.home.exists() and self.home.stat().st_uid != os.getuid():
+            self.refuse(f"{self.home} is another user's: give a --home")
+        return read(self.home / "state.json")
 
     def make_home(self) -> None:
         """An empty folder that only its owner can look into; ends the script where strange files lie there."""
@@ -62,9 +60,7 @@ class Service:
             leader = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log,
                                       stderr=subprocess.STDOUT, start_new_session=True, cwd=cwd)
         state = {"pid": leader.pid, "started": started(leader.pid), "boot": boot(), **facts}
-        new = self.home / "state.json.new"
-        new.write_text(json.dumps(state, indent=1))
-        new.replace(self.home / "state.json")
+        write(self.home / "state.json", state)
         return state
 
     def wait(self, state: dict, answers: Callable[[], bool], within_s: float) -> bool:
@@ -92,9 +88,7 @@ class Service:
                 time.sleep(0.1)
         # A session outlives its leader, and so does the leader's number: while it is the session's nobody else gets it.
         if state["boot"] == boot() and started(state["pid"]) in (None, state["started"]):
-            for pid in session_members(state["pid"]):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
+            kill(session_members(state["pid"]))
             while alive(state):  # a killed process still takes a moment to leave its ports and files
                 time.sleep(0.01)
 
@@ -102,16 +96,31 @@ class Service:
         shutil.rmtree(self.home, ignore_errors=True)
 
 
-def parser(description: str | None, home: str) -> argparse.ArgumentParser:
-    """``up`` or ``down``, and --home with a folder of this user's in the temporary folder as its default."""
+def parser(description: str | None, home: str, verbs: tuple[str, ...] = ("up", "down")) -> argparse.ArgumentParser:
+    """One of the verbs, and --home with a folder of this user's in the temporary folder as its default."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("verb", choices=("up", "down"))
+    made.add_argument("verb", choices=verbs)
     made.add_argument("--home", type=Path, default=Path(tempfile.gettempdir(), f"{home}-{os.getuid()}"))
     return made
 
 
 def exports(values: dict[str, str]) -> str:
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in values.items())
+
+
+def write(path: Path, value: object) -> None:
+    """As JSON, at once and whole."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(json.dumps(value, indent=1))
+    new.replace(path)
+
+
+def read(path: Path) -> Any:
+    """What ``write`` wrote; None where it did not."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def alive(state: dict) -> bool:
@@ -147,6 +156,25 @@ def session_members(leader: int) -> list[int]:
         if int(fields[3]) == leader and fields[0] != "Z":
             found.append(int(stat.parent.name))
     return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Of a process, all that it started and that these started, as far as they still hang on it."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found = list(children.get(pid, []))
+    for each in found:  # grows meanwhile
+        found += children.get(each, [])
+    return found
+
+
+def kill(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def free_ports(count: int) -> list[int]:
