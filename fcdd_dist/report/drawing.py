@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
@@ -30,6 +30,12 @@ class Chart:
 
 def draw(name: str, title: str, alt: str, paint: Callable[[Axes], None], *, height: float = 3.0) -> Chart:
     """A chart of 4 by ``height`` inches with its legend above; ``paint`` puts everything else onto its axes."""
+    return draw_panels(name, title, alt, lambda panels: paint(panels[0]), 1, height=height)
+
+
+def draw_panels(name: str, title: str, alt: str, paint: Callable[[Sequence[Axes]], None], panels: int, *,
+                height: float) -> Chart:
+    """The same with ``panels`` one above the other, which share what is across; their labels make one legend."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -43,8 +49,11 @@ def draw(name: str, title: str, alt: str, paint: Callable[[Axes], None], *, heig
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(4.0, height), layout="constrained")
         FigureCanvasAgg(figure)
-        paint(figure.add_subplot())
-        figure.legend(loc="outside upper left", ncols=2, handlelength=1.6, columnspacing=1.2, borderaxespad=0.2)
+        axes = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
+        paint(axes)
+        labelled = {label: mark for one in axes for mark, label in zip(*one.get_legend_handles_labels(), strict=True)}
+        figure.legend(labelled.values(), labelled.keys(), loc="outside upper left", ncols=2,
+                      handlelength=1.6, columnspacing=1.2, borderaxespad=0.2)
         figure.draw_without_rendering()  # lays it out, once for both files
         figure.set_layout_engine("none")
         svg, png = io.StringIO(), io.BytesIO()

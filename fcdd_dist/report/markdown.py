@@ -15,3 +15,8 @@ def text(words: str) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *([text(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def protocol_table(rows: Iterable[tuple[str, str, str, bool]]) -> str:
+    """``rows``: (aspect, in the paper, here, whether they differ)."""
+    return table(("", "paper", "here", "differs"), [(*row, "yes" if differs else "") for *row, differs in rows])

@@ -40,11 +40,12 @@ def fabricate_sweep(folder: Store, *, recipe_name: str = "fmnist", classes: Sequ
         names={one: (names or {}).get(one, known.classes.get(one, one)) for one in classes}, data_id="d" * 16,
         exposure_id="e" * 16)
     folder.write(SWEEP, sweep.to_json().encode())
-    plan, standings = Plan(sweep), {}
+    plan, standings, histories = Plan(sweep), {}, {}
     while search and (wanted := [trial for trial in plan.wanted(standings) if not trial.tested]):
         if searched < 1:
             wanted = wanted[:round(searched * len(wanted))]
-        standings |= {trial.name: _tried(trial) for trial in wanted}
+        histories |= {trial.folder: _history(trial) for trial in wanted}
+        standings |= {trial.name: of_history(_history(trial)) for trial in wanted}
         if searched < 1:
             break
     for number, trial in enumerate(plan.cells(standings)):
@@ -54,6 +55,8 @@ def fabricate_sweep(folder: Store, *, recipe_name: str = "fmnist", classes: Sequ
             # The run of the selected setting may be one of the search, whose figures it keeps.
             standing = Standing(epochs, standings[trial.name].figures if trial.name in standings else {}, result)
         standings[trial.name] = standing
+    for run, history in histories.items():
+        folder.write(f"{run}/metrics.jsonl", "".join(json.dumps(line) + "\n" for line in history).encode())
     write_table(folder, table(plan, standings))
     return folder
 
@@ -66,8 +69,8 @@ def _run(run: Store, trial: Trial, sweep: Sweep, number: int, images: int) -> di
     return json.loads(run.read("result.json"))
 
 
-def _tried(trial: Trial) -> Standing:
-    """The smaller its learning rate and number of setting, the better."""
+def _history(trial: Trial) -> list[dict]:
+    """Of a trial of the search: the smaller its learning rate and number of setting, the better."""
     lr = trial.experiment.optimizer.lr
-    return of_history([{"epoch": epoch, "holdout_loss": 0.1 + 10 * lr / epoch + 0.01 * (trial.setting % 5) / epoch,
-                        "holdout_auroc": 0.9 - lr} for epoch in range(1, trial.experiment.epochs + 1)])
+    return [{"epoch": epoch, "loss": 0.1, "holdout_loss": 0.1 + 10 * lr / epoch + 0.01 * (trial.setting % 5) / epoch,
+             "holdout_auroc": 0.9 - lr} for epoch in range(1, trial.experiment.epochs + 1)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from ..drawing import Chart
-from ..markdown import table, text
+from ..markdown import protocol_table, table, text
 from ..words import number, percent, reading, settings
 from . import words
 from .facts import Facts
@@ -35,8 +35,8 @@ def markdown(facts: Facts, drawn: Sequence[Chart]) -> str:
              for name, images, area, precision, flagged in rows])]
     if compared:
         ours = number(compared.ours) + (f" ({compared.difference})" if compared.difference else "")
-        parts += ["## Beside the paper", table(("", "paper", "here"), [
-            ("AUROC", f"{compared.theirs:.2f}", ours), *(row[:3] for row in compared.rows)]), f"{compared.source}."]
+        parts += ["## Beside the paper", protocol_table([
+            ("AUROC", f"{compared.theirs:.2f}", ours, False), *compared.rows]), f"{compared.source}."]
     else:
         parts.append(text(words.no_comparison(facts)))
     if result:

@@ -10,14 +10,15 @@ import numpy as np
 from ...evaluation.pages import printable
 from ...published import columns
 from ...sweep.space import Axis
-from ..drawing import COLOURS, Chart, draw
-from .facts import Facts, Setting
+from ..drawing import COLOURS, Chart, draw, draw_panels
+from ..words import listed
+from .facts import Facts
 from .search import figure_name, shown
+from .words import epochs_apart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_STATES = {"nominal": "trained to the end", "muted": "trained for less", "anomalous": "selected"}
 _LONGEST = 22  # letters of a label
 
 
@@ -36,12 +37,21 @@ def class_chart(facts: Facts) -> list[Chart]:
 
 
 def search_charts(facts: Facts) -> list[Chart]:
-    """One a searched field; none where no setting has a finite figure yet."""
-    search = facts.table.search
-    known = [one for one in search.settings if one.figure is not None] if search else []
-    return [draw(f"search-{path.replace('.', '-')}", path, f"The {figure_name(facts)} of the settings against {path}",
-                 lambda axes, path=path: _field(axes, facts, path, [one for one in known if path in one.settings]))
-            for path in facts.sweep.search.space if any(path in one.settings for one in known)] if known else []
+    """One a searched field, with a panel for each rung: after different epochs figures are not comparable.
+
+    None where no setting has a finite figure yet.
+    """
+    rungs, found = [rung for rung, figures in facts.figures.items() if figures], []
+    if not rungs:
+        return []
+    for path in facts.sweep.search.space:
+        shows = f"The {figure_name(facts)} of the settings against {path}"
+        if len(rungs) > 1:
+            shows += f", in a panel each after {listed([f'{rung:,}' for rung in rungs])} epochs"
+        found.append(draw_panels(
+            f"search-{path.replace('.', '-')}", path, shows,
+            lambda panels, path=path: _field(panels, facts, path, rungs), len(rungs), height=1.2 + 1.8 * len(rungs)))
+    return found
 
 
 def _classes(axes: Axes, facts: Facts) -> None:
@@ -53,39 +63,54 @@ def _classes(axes: Axes, facts: Facts) -> None:
         fcdd.append(next((entry.auc for entry in entries if entry.method == "FCDD"), None))
         best.append(max((entry.auc for entry in entries if entry.method != "FCDD" and entry.auc is not None),
                         default=None))
-    axes.errorbar(_floats([row.auroc_mean for row in rows]), places, xerr=_floats([row.auroc_std for row in rows], 0.0),
-                  fmt="o", color=COLOURS["nominal"], markersize=5.5, elinewidth=1.8, zorder=3,
-                  label="here" + (", ± std" if any(row.auroc_std for row in rows) else ""))
-    for values, mark, colour, label in ((fcdd, "D", "threshold", "FCDD, paper"),
+    means, stds = (_floats([getattr(row, name) for row in rows], absent)
+                   for name, absent in (("auroc_mean", np.nan), ("auroc_std", 0.0)))
+    above = [min(std, max(0.0, 1 - mean)) for mean, std in zip(means, stds, strict=True)]  # no AUROC is beyond 1
+    apart = epochs_apart(facts)
+    axes.errorbar(means, places, xerr=[stds, above], fmt="o", color=COLOURS["nominal"], markersize=5.5,
+                  elinewidth=1.8, zorder=3, label="here" + (f" ({apart[1]:,} epochs)" if apart else "")
+                  + (", ± std" if any(stds) else ""))
+    for values, mark, colour, label in ((fcdd, "D", "threshold", "FCDD, paper" + (f" ({apart[0]:,})" if apart else "")),
                                         (best, "|", "muted", "best other, paper")):
         if any(value is not None for value in values):
             axes.plot(_floats(values), places, mark, color=COLOURS[colour], label=label, markersize=9 if mark == "|"
                       else 6, markerfacecolor="none", markeredgewidth=1.8 if mark == "|" else 1.3)
-    for cell in facts.done if facts.sweep.seeds > 1 else ():
-        if cell.auroc is not None:
-            place = next(place for place, row in enumerate(rows) if row.class_id == cell.class_id)
-            axes.plot(cell.auroc, place, "o", color=COLOURS["nominal"], markersize=3, alpha=0.35, markeredgewidth=0)
+    place_of = {row.class_id: place for place, row in enumerate(rows)}
+    singles = [cell for cell in facts.done if cell.auroc is not None] if any(stds) else []
+    if singles:  # above the bar, which would hide them
+        axes.plot([cell.auroc for cell in singles], [place_of[cell.class_id] - 0.27 for cell in singles], "o",
+                  color=COLOURS["ink"], markersize=3, markeredgewidth=0, alpha=0.8, zorder=4, label="single seeds")
     axes.set_yticks(places, [_label(row.name) for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(right=min(1.01, axes.get_xlim()[1]) if axes.get_xlim()[1] > 0.97 else None)
     axes.set_xlabel("AUROC")
 
 
-def _field(axes: Axes, facts: Facts, path: str, settings: Sequence[Setting]) -> None:
-    across = _across(axes, facts.sweep.search.space[path], [one.settings[path] for one in settings])
-    figures, last = [one.figure for one in settings], facts.table.search.rungs[-1]
-    for colour, chosen in (("muted", [one.epochs < last for one in settings]),
-                           ("nominal", [one.epochs == last and one != facts.selected for one in settings]),
-                           ("anomalous", [one == facts.selected for one in settings])):
-        if any(chosen):
-            axes.plot(np.array(across)[chosen], np.array(figures)[chosen], "*" if colour == "anomalous" else "o",
-                      color=COLOURS[colour], label=_STATES[colour], markersize=13 if colour == "anomalous" else 5.5,
-                      markerfacecolor="none" if colour == "muted" else COLOURS[colour])
-    if min(figures) > 0 and max(figures) / min(figures) > 30:
-        axes.set_yscale("log")
-        axes.yaxis.set_minor_formatter("")
-    axes.set_xlabel(path)
-    axes.set_ylabel(figure_name(facts))
+def _field(panels: Sequence[Axes], facts: Facts, path: str, rungs: Sequence[int]) -> None:
+    """A panel for each of the ``rungs``, with all settings that are known there: those that stopped, and the others."""
+    search = facts.table.search
+    for axes, rung in zip(panels, rungs, strict=True):
+        there = [one for one in search.settings if one.number in facts.figures[rung] and path in one.settings]
+        figures = np.array([facts.figures[rung][one.number] for one in there])
+        across = np.array(_across(axes, facts.sweep.search.space[path], [one.settings[path] for one in there]))
+        last = rung == search.rungs[-1]
+        for mark, colour, filled, label, chosen in (
+                ("o", "muted", False, "stopped or undecided", [one.epochs == rung and not last for one in there]),
+                ("o", "nominal", True, "went on or finished",
+                 [(one.epochs > rung or last) and one != facts.selected for one in there]),
+                ("*", "anomalous", True, "selected", [one == facts.selected for one in there])):
+            if any(chosen):
+                axes.plot(across[chosen], figures[chosen], mark, color=COLOURS[colour], label=label,
+                          markersize=13 if mark == "*" else 5.5,
+                          markerfacecolor=COLOURS[colour] if filled else "none")
+        if figures.size and figures.min() > 0 and figures.max() / figures.min() > 30:
+            axes.set_yscale("log")
+            axes.yaxis.set_minor_formatter("")
+        axes.margins(y=0.12)
+        axes.set_title(f"after {rung:,} epoch{'s' * (rung != 1)}: {len(there):,} setting{'s' * (len(there) != 1)}",
+                       loc="left", fontsize=9)
+        axes.set_ylabel(figure_name(facts))
+    panels[-1].set_xlabel(path)
 
 
 def _across(axes: Axes, axis: Axis, values: Sequence[Any]) -> list[float]:

@@ -5,9 +5,10 @@ Everything but ``sweep.json`` may be missing; what is there must be whole, or re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -22,6 +23,8 @@ from ..run.facts import Result
 
 SHEET = "by-score"  # of the two sheets of a run, the one that a sweep shows
 _AT_ONCE = 16  # files that are read together, where reading is a request over a network
+Select = Literal["holdout_loss", "holdout_auroc"]
+Found = TypeVar("Found")
 
 
 class Cell(Read):
@@ -64,6 +67,7 @@ class Tried(Read):
 
     class_id: str = Field(alias="class")
     seed: int
+    trial: str | None = None
     figure: float | None = None
     reason: str | None = None
 
@@ -79,8 +83,16 @@ class Setting(Read):
     cells: tuple[Tried, ...] = ()
 
 
+class Line(Read):
+    """A line of ``metrics.jsonl``."""
+
+    epoch: int
+    holdout_loss: float | None = None
+    holdout_auroc: float | None = None
+
+
 class Search(Read):
-    select: Literal["holdout_loss", "holdout_auroc"]
+    select: Select
     rungs: tuple[int, ...]
     selected: int | None
     settings: tuple[Setting, ...]
@@ -104,6 +116,7 @@ class Facts:
     table: Table
     results: dict[str, Result]  # by the folders of trials that are done
     sheets: dict[str, tuple[Cell, str, bytes]]  # by class: of its first seed that is done, key and PNG of a sheet
+    figures: Mapping[int, Mapping[int, float]]  # of a search: by rung and number of the setting, finite ones
     missing: tuple[str, ...]
 
     @property
@@ -148,7 +161,11 @@ def read_facts(folder: Store) -> Facts:
               for cell, found in zip(first, _of_each(folder, first, _sheet), strict=True) if found}
     if without := [cell.name for cell in first if cell.class_id not in sheets]:
         missing.append(f"There are no heatmaps of {', '.join(without)}.")
-    return Facts(folder.url, sweep, table, results, sheets, tuple(missing))
+    figures, lost = _figures(folder, table.search) if table.search else ({}, 0)
+    if lost:
+        missing.append(f"In {lost:,} training{'s' * (lost > 1)} of the search there is no metrics.jsonl, or it lacks "
+                       f"epochs: figures at the lower rungs of settings that went on are left out.")
+    return Facts(folder.url, sweep, table, results, sheets, figures, tuple(missing))
 
 
 def _empty(sweep: Sweep) -> Table:
@@ -162,8 +179,40 @@ def _empty(sweep: Sweep) -> Table:
         mean=Mean())
 
 
-def _of_each(folder: Store, cells: Sequence[Cell], read: Any) -> Iterable[Any]:
+def _of_each(folder: Store, cells: Sequence[Cell | Tried], read: Callable[[Store], Found]) -> Iterable[Found]:
     return ahead(lambda cell: read(folder.at(cell.trial)), cells, _AT_ONCE, "report")
+
+
+def _figures(folder: Store, search: Search) -> tuple[dict[int, dict[int, float]], int]:
+    """The figures of a search by rung and setting, and how many trainings lack those of lower rungs.
+
+    The table has a setting's figure at its highest rung alone. Those before are the means over its trainings' metrics.
+    """
+    figures = {rung: {one.number: one.figure for one in search.settings
+                      if one.epochs == rung and one.figure is not None} for rung in search.rungs}
+    above = [one for one in search.settings if one.epochs > search.rungs[0]]
+    cells = [cell for one in above for cell in one.cells if cell.trial]
+    metrics = dict(zip((cell.trial for cell in cells),
+                       _of_each(folder, cells, lambda run: _metrics(run, search.select)), strict=True))
+    lost = set()
+    for one in above:
+        for rung in (rung for rung in search.rungs if rung < one.epochs):
+            values = {cell.trial: metrics.get(cell.trial, {}).get(rung) for cell in one.cells}
+            lost |= {trial for trial, value in values.items() if value is None}
+            if values and None not in values.values():
+                figures[rung][one.number] = statistics.fmean(values.values())
+    return figures, len(lost)
+
+
+def _metrics(run: Store, select: Select) -> dict[int, float | None]:
+    """The figure after each epoch; none where there is no record of them."""
+    try:
+        lines = run.read("metrics.jsonl").splitlines()
+    except NotFound:
+        return {}
+    read = (parsed(Line, f"{run.url}/metrics.jsonl, line {number},", line) for number, line in enumerate(lines, 1)
+            if line.strip())
+    return {line.epoch: getattr(line, select) for line in read}
 
 
 def _result(run: Store) -> Result | None:

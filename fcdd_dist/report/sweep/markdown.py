@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from ..drawing import Chart
-from ..markdown import table, text
+from ..markdown import protocol_table, table, text
 from ..words import settings
 from . import search, words
 from .facts import Facts
@@ -24,7 +24,7 @@ def markdown(facts: Facts, classes: Sequence[Chart], fields: Sequence[Chart]) ->
              "## Classes", table(*words.class_table(facts)), *map(text, words.table_notes(facts)),
              *(part for chart in classes for part in _shown(chart))]
     if rows:
-        parts += ["## Beside the paper", table(("", "paper", "here"), [row[:3] for row in rows])]
+        parts += ["## Beside the paper", protocol_table(rows)]
     else:
         parts += ["## Protocol", table(("what", "value"), words.protocol_here(facts)), text(words.no_comparison(facts))]
     if sweep.search:

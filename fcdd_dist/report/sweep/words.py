@@ -30,7 +30,8 @@ def class_table(facts: Facts) -> tuple[Sequence[str], Rows]:
     recipe, seeds, mean = facts.sweep.recipe, facts.sweep.seeds, facts.table.mean
     known = next((found for row in facts.table.classes if (found := columns(recipe, row.class_id))), ())
     others = [row for row in known if row.method != "FCDD"]
-    head = ["Class", "AUROC, here", *(["FCDD, paper", "Difference"] if known else []), "Seeds"]
+    theirs, ours = (f" after {epochs:,} epochs" for epochs in apart) if (apart := epochs_apart(facts)) else ("", "")
+    head = ["Class", f"AUROC, here{ours}", *([f"FCDD, paper{theirs}", "Difference"] if known else []), "Seeds"]
     head += [f"{row.method}{'*' * row.from_literature} ({_SUPERVISION.get(row.supervision, row.supervision)})"
              for row in others]
     head.append("Average precision")
@@ -53,10 +54,21 @@ def class_table(facts: Facts) -> tuple[Sequence[str], Rows]:
     return head, rows
 
 
+def epochs_apart(facts: Facts) -> tuple[int, int] | None:
+    """(the paper's epochs, those here) where they differ and the paper has a number of any of the classes."""
+    if all(row.published is None for row in facts.table.classes):
+        return None
+    theirs, ours = PROTOCOLS[facts.sweep.recipe].epochs, facts.sweep.epochs
+    return None if theirs == ours else (theirs, ours)
+
+
 def table_notes(facts: Facts) -> list[str]:
     """What the columns of the table mean."""
     found = ["AUROC, here: the mean over the seeds that are done, ± the sample standard deviation over them."
              if facts.sweep.seeds > 1 else "AUROC, here: of one training."]
+    if apart := epochs_apart(facts):
+        found.append(f"Not the paper's schedule: its figures are of {apart[0]:,} epochs, those here of {apart[1]:,}. "
+                     f"The difference is of both, detector and schedule.")
     if facts.sweep.recipe in PROTOCOLS:
         sources = {row.source for one in facts.table.classes for row in columns(facts.sweep.recipe, one.class_id)}
         found += [f"All other columns: {', '.join(sorted(sources))}, printed with two decimals and without spread. OE: "
