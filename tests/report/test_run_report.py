@@ -62,7 +62,7 @@ def test_the_page_stands_by_itself(run):
     for tag, attributes in page.tags:
         assert tag not in ("script", "link", "iframe", "object")
         for name in ("src", "href", "xlink:href"):
-            assert attributes.get(name, "#").startswith(("#", "data:image/png;base64,"))
+            assert attributes.get(name, "#").startswith(("#", "data:image/jpeg;base64,"))
     assert len(page.ids) == len(set(page.ids))
     html = run.read("report.html").decode()
     targets = set(re.findall(r"url\(#([^)]+)\)", html)) | set(re.findall(r'href="#([^"]+)"', html))

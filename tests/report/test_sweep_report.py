@@ -8,12 +8,16 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from fcdd_dist.cli import main
 from fcdd_dist.errors import Damaged, NotFound
-from fcdd_dist.published import columns
+from fcdd_dist.published import PROTOCOLS, columns
 from fcdd_dist.recipes import RECIPES
+from fcdd_dist.report.sheets import embedded
+from fcdd_dist.report.sweep import charts
+from fcdd_dist.report.sweep.facts import read_facts
 from fcdd_dist.report.write import write_report
 from fcdd_dist.storage import FolderStore, MemoryStore
 from fcdd_dist.sweep.standing import Standing
@@ -81,6 +85,52 @@ def test_a_finished_sweep(tmp_path):
         assert folder.read(key).startswith(b"\x89PNG")
 
 
+def test_a_bar_ends_at_1_and_seeds_stand_above_it(folder):
+    fabricate_sweep(folder, classes=["coat"])
+    table = json.loads(folder.read("table.json"))
+    for cell, area in zip(table["cells"], (0.95, 1.0), strict=True):
+        cell["auroc"] = area
+    table["classes"][0] |= {"auroc_mean": 0.975, "auroc_std": 0.0354}
+    folder.write("table.json", json.dumps(table).encode())
+    axes = Figure().subplots()
+    charts._classes(axes, read_facts(folder))
+    (bar,) = axes.containers[0].lines[2]
+    assert bar.get_segments()[0][:, 0] == pytest.approx([0.975 - 0.0354, 1.0])
+    (seeds,) = [line for line in axes.get_lines() if line.get_label() == "single seeds"]
+    assert list(seeds.get_xdata()) == [0.95, 1.0]
+    assert all(place < -0.2 for place in seeds.get_ydata())
+    assert seeds.get_zorder() > bar.get_zorder()
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_a_schedule_that_is_not_the_paper_s_is_said_beside_its_figures(folder):
+    page, text = report(fabricate_sweep(folder, classes=["coat"]))
+    assert cells_of(text, "Class")[1:3] == ["AUROC, here after 9 epochs", "FCDD, paper after 400 epochs"]
+    assert "| Epochs | 400 | 9 | yes |" in text
+    for words in (page.text, text):
+        assert "Not the paper's schedule: its figures are of 400 epochs, those here of 9." in words
+    page, text = report(fabricate_sweep(MemoryStore(), classes=["coat"], epochs=400))
+    assert cells_of(text, "Class")[1:3] == ["AUROC, here", "FCDD, paper"]
+    assert "| Epochs | 400 | 400 |  |" in text
+    assert "Not the paper's schedule" not in page.text + text
+
+
+def test_an_embedded_sheet_has_no_false_colours():
+    """Beside red there is no more of it in grey than an eye can't see, and a smooth map stays smooth."""
+    sheet = np.full((160, 160, 3), 90, np.uint8)
+    sheet[75:] = (127, 0, 0)
+    sheet[80:, :, 2] = np.arange(160)
+    file = io.BytesIO()
+    Image.fromarray(sheet).save(file, "PNG")
+    jpeg, size = embedded(file.getvalue(), 1200, 60)
+    assert size == (160, 160)
+    with Image.open(io.BytesIO(jpeg)) as image:
+        found = np.asarray(image.convert("RGB")).astype(int)
+    assert np.ptp(found[:74], axis=2).max() < 30
+    assert np.abs(found[88:] - sheet[88:]).max() < 12
+    assert embedded(file.getvalue(), 80, 60)[1] == (80, 80)
+
+
 @pytest.mark.usefixtures("no_charts")
 @pytest.mark.parametrize("recipe", ["fmnist", "cifar10", "imagenet30"])
 def test_a_class_has_every_published_column(folder, recipe):
@@ -94,7 +144,9 @@ def test_a_class_has_every_published_column(folder, recipe):
         assert len([name for name in head if "OE" in name]) == len(found) - 1
         for row in found:
             exposure = "no OE" if row.supervision == "none" else "OE"
-            name = "FCDD, paper" if row.method == "FCDD" else f"{row.method}{'*' * row.from_literature} ({exposure})"
+            name = f"{row.method}{'*' * row.from_literature} ({exposure})"
+            if row.method == "FCDD":
+                name = f"FCDD, paper after {PROTOCOLS[recipe].epochs} epochs"
             assert shown[name] == ("-" if row.auc is None else f"{row.auc:.2f}")
     assert "copied by the paper's authors" in page.text
 
@@ -190,6 +242,40 @@ def test_a_search_is_accounted_for(folder):
     assert page.text.count("selected") >= 5
 
 
+def test_settings_are_compared_within_a_rung(folder):
+    """All of them at the first, whose figures the table does not have of those that went on."""
+    facts = read_facts(fabricate_sweep(folder, classes=["coat", "bag"], search=search()))
+    settings, selected = facts.table.search.settings, facts.selected.number
+    assert {rung: len(figures) for rung, figures in facts.figures.items()} == {1: 18, 3: 6, 9: 2}
+    for one in settings:
+        lr, noise = one.settings["optimizer.lr"], 0.01 * (one.number % 5)
+        for rung, figures in facts.figures.items():
+            expected = pytest.approx(0.1 + (10 * lr + noise) / rung) if rung <= one.epochs else None
+            assert figures.get(one.number) == expected
+    panels = Figure().subplots(3, 1)
+    charts._field(panels, facts, "optimizer.lr", [1, 3, 9])
+    assert [axes.get_title("left") for axes in panels] == [
+        "after 1 epoch: 18 settings", "after 3 epochs: 6 settings", "after 9 epochs: 2 settings"]
+    shown = [{line.get_label(): len(line.get_xdata()) for line in axes.get_lines()} for axes in panels]
+    assert shown == [{"stopped or undecided": 12, "went on or finished": 5, "selected": 1},
+                     {"stopped or undecided": 4, "went on or finished": 1, "selected": 1},
+                     {"went on or finished": 1, "selected": 1}]
+    star = panels[0].get_lines()[-1]
+    assert star.get_ydata() == [facts.figures[1][selected]]
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_metrics_of_a_search_that_are_gone_are_said(folder):
+    facts = read_facts(fabricate_sweep(folder, classes=["coat"], search=search()))
+    cell = facts.selected.cells[0]
+    folder.delete(f"{cell.trial}/metrics.jsonl")
+    page, text = report(folder)
+    for words in (page.text, text):
+        assert "In 1 training of the search there is no metrics.jsonl" in words
+    assert facts.selected.number not in read_facts(folder).figures[1]
+    assert facts.selected.number in read_facts(folder).figures[9]
+
+
 @pytest.mark.usefixtures("no_charts")
 def test_a_search_that_has_not_come_to_its_end(folder):
     page, text = report(fabricate_sweep(folder, classes=["coat", "bag"], search=search(), searched=0.3))
@@ -257,7 +343,7 @@ def test_the_page_stands_by_itself_and_stays_small(folder):
     pictures = [attributes for tag, attributes in page.tags if tag == "img"]
     assert len(pictures) == 3
     assert all(one["src"].startswith("data:image/jpeg;base64,") and one["alt"] for one in pictures)
-    assert {one["width"] for one in pictures} >= {"1048"}
+    assert {one["width"] for one in pictures} >= {"1200"}
     for tag, attributes in page.tags:
         assert tag not in ("script", "link", "iframe", "object")
         assert not any(str(attributes.get(name)).startswith(("http", "//")) for name in ("src", "href"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from html import escape
 from pathlib import PurePosixPath
@@ -11,11 +10,14 @@ from ...evaluation.figures import SHEETS
 from ..drawing import Chart
 from ..markup import bullets, document, folded, pairs, picture, section, table, tiles
 from ..sections import protocol_section, settings_section
+from ..sheets import embedded
 from ..words import Comparison, number, percent, reading
 from . import words
 from .facts import Facts
 
 EMBEDDED = 12  # pictures in the page; more of them are named
+# Of a picture: pixels across at most, twice those of the page for screens that have so many, and JPEG's quality.
+_WIDTH, _QUALITY = 2 * 1048, 75
 
 
 def heatmap_title(key: str) -> str:
@@ -89,11 +91,10 @@ def _heatmaps(facts: Facts) -> str:
     keys = list(facts.heatmaps)
     pictures = []
     for key in keys[:EMBEDDED]:
-        data = facts.heatmaps[key]
         title = heatmap_title(key)
-        width, height = struct.unpack(">II", data[16:24])  # of the PNG's header
+        jpeg, size = embedded(facts.heatmaps[key], _WIDTH, _QUALITY)
         caption = "" if PurePosixPath(key).stem in SHEETS else title  # it has its title
-        pictures.append(picture(data, "png", (width, height), title, caption))
+        pictures.append(picture(jpeg, "jpeg", size, title, caption))
     if keys[EMBEDDED:]:
         pictures.append(f'<p class="note">{len(keys) - EMBEDDED:,} more pictures are in the run\'s heatmaps/.</p>')
     return section("Heatmaps", "".join(pictures)) if pictures else ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Sequence
 from html import escape
 
 from ..drawing import Chart
 from ..markup import bullets, document, folded, pairs, picture, section, table, tiles
 from ..sections import protocol_section, settings_section
+from ..sheets import embedded
 from ..style import STYLE, WIDE
 from ..words import number, signed
 from . import search, words
@@ -16,7 +16,9 @@ from .facts import Facts
 from .verdict import verdict, warnings
 
 _LONG = 24  # letters of a cell that is broken into lines
-_WIDTH = 1048  # pixels of a sheet of heatmaps at most: eight columns of small images
+# Of a sheet of heatmaps: pixels across at most, which eight columns of small images stay below, and JPEG's quality.
+# There are many of them, and the run's own page shows each better.
+_WIDTH, _QUALITY = 1200, 60
 
 
 def page(facts: Facts, classes: Sequence[Chart], fields: Sequence[Chart]) -> str:
@@ -48,6 +50,8 @@ def _tiles(facts: Facts) -> str:
     rows = [("Mean AUROC", number(mean.auroc_mean), f"over {len(facts.table.classes):,} classes")]
     if mean.published is not None:
         below = "" if mean.difference is None else f"difference {signed(mean.difference)}"
+        if apart := words.epochs_apart(facts):
+            below = "; ".join(part for part in (below, f"after {apart[0]:,} epochs") if part)
         rows.append(("The paper's mean", f"{mean.published:.2f}", below))
     rows.append(("Trainings done", done, f"each of {facts.sweep.epochs:,} epochs"))
     if facts.sweep.search and facts.table.search:
@@ -87,7 +91,7 @@ def _sheets(facts: Facts) -> str:
         if row.class_id in facts.sheets:
             cell, _, data = facts.sheets[row.class_id]
             title = f"{row.name}, seed {cell.seed}"
-            jpeg, size = _smaller(data)
+            jpeg, size = embedded(data, _WIDTH, _QUALITY)
             found.append(f"<details{'' if found else ' open'}><summary>{escape(title)} <small>AUROC "
                          f"{number(cell.auroc)}</small></summary>"
                          f"{picture(jpeg, 'jpeg', size, f'Heatmaps of test images, {title}', '')}</details>")
@@ -109,16 +113,3 @@ def _wide(head: Sequence[str], rows: Sequence[Sequence[str]], marked: Collection
         cells = "".join(f'<td{" class=long" if len(cell) > _LONG else ""}>{escape(cell)}</td>' for cell in row[1:])
         lines.append(f'<tr{" class=marked" if row in marked else ""}><th scope="row">{escape(row[0])}</th>{cells}</tr>')
     return f'<div class="wide">{table(head, lines)}</div>'
-
-
-def _smaller(png: bytes) -> tuple[bytes, tuple[int, int]]:
-    """A JPEG of at most ``_WIDTH`` pixels across, and its size."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(png)) as image:
-        small = image.convert("RGB")
-    if small.width > _WIDTH:
-        small = small.resize((_WIDTH, round(small.height * _WIDTH / small.width)), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=82, optimize=True)
-    return file.getvalue(), small.size
