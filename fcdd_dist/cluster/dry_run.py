@@ -42,7 +42,8 @@ def dry_run(order: Order, placement: TrialPlacement, address: str | None,
             local.check_reach(*(open_store(url) for url in (sweep.data, sweep.exposure, order.run) if url))
             nodes = local.resources()
             at_once = trials_at_once(nodes, placement)
-            say("measuring a step on the cluster ...")
+            say(f"measuring a step on the cluster, once it has a place free for a trial: waiting up to {_WAIT_S:.0f} s "
+                f"for that")
             measured = _on_cluster(sweep, placement)
     else:
         nodes = [{"CPU": max(cores(), cpus), "GPU": local_gpus()}]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # Measured with the digits and Fashion-MNIST on two cores that others were using, too.
 START_S = 14.0  # Ray, and the processes of the first trials until they train
 _TRIAL_S = 1.0  # a training's beginning and end: lease, data, checkpoint, curves
-_WORKERS_S = 8.0  # where workers of its own are started for it
+_WORKERS_S = 12.0  # where workers of its own are started for it
 _PICTURES_S = 0.5  # of a run that is tested: what is written of it
 _INPUT = 1.2  # of a step: input and augmentation
 _COMPARED = 500  # hold-out images of each kind that are looked at after an epoch, at most

@@ -199,6 +199,8 @@ def test_a_dry_run_tells_what_would_run_and_leaves_nothing(tmp_path, digits_data
     out = capsys.readouterr().out
     assert "2 classes (digit 0, digit 1)" in out
     assert "2 seeds each, 60 epochs, protocol holdout, float32" in out
+    assert "no setting is selected of 2: 2 waiting" in out
+    assert "8 trainings to begin, 4 tests of 359 images, and 14 s to start" in out
     assert "shared" not in out
     assert sorted(files(tmp_path)) == ["space.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["space.json"]

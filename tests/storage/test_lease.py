@@ -99,7 +99,7 @@ def test_a_silent_owner_elsewhere_is_waited_for_and_replaced(store):
         assert time.monotonic() - began >= FAST["good_for"]
         assert lease.attempt == 4
     assert "process 7 on far-away since 1970-01-01" in said[0]
-    assert "waiting" in said[0]
+    assert "waiting up to 0.4 s to see whether that process is alive" in said[0]
     assert "taking over" in said[1]
 
 
