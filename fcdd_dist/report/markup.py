@@ -39,13 +39,13 @@ def tiles(rows: Iterable[tuple[str, str, str]]) -> str:
         for name, value, below in rows) + "</div>"
 
 
-def picture(data: bytes, kind: str, size: tuple[int, int], alt: str, caption: str) -> str:
-    """A "png" or "jpeg" of ``size`` (width, height), which scrolls in its own box where there is no room for it."""
+def picture(jpeg: bytes, size: tuple[int, int], alt: str, caption: str) -> str:
+    """A JPEG of ``size`` (width, height), which scrolls in its own box where there is no room for it."""
     above = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     width, height = size
     return (f'<figure>{above}<div class="scroll" tabindex="0">'
             f'<img alt="{escape(alt)}" width="{width}" height="{height}" style="--w: {width}px" loading="lazy" '
-            f'src="data:image/{kind};base64,{base64.b64encode(data).decode()}"></div></figure>')
+            f'src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"></div></figure>')
 
 
 def pairs(pairs: Iterable[tuple[str, str]], *, path: bool = False) -> str:

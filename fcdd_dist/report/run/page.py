@@ -94,7 +94,7 @@ def _heatmaps(facts: Facts) -> str:
         title = heatmap_title(key)
         jpeg, size = embedded(facts.heatmaps[key], _WIDTH, _QUALITY)
         caption = "" if PurePosixPath(key).stem in SHEETS else title  # it has its title
-        pictures.append(picture(jpeg, "jpeg", size, title, caption))
-    if keys[EMBEDDED:]:
-        pictures.append(f'<p class="note">{len(keys) - EMBEDDED:,} more pictures are in the run\'s heatmaps/.</p>')
-    return section("Heatmaps", "".join(pictures)) if pictures else ""
+        pictures.append(picture(jpeg, size, title, caption))
+    more = f", and {len(keys) - EMBEDDED:,} more pictures" if keys[EMBEDDED:] else ""
+    note = f'<p class="note">Copies as JPEG. The exact ones{more} are in the run\'s heatmaps/.</p>'
+    return section("Heatmaps", "".join(pictures) + note) if pictures else ""

@@ -94,7 +94,7 @@ def _sheets(facts: Facts) -> str:
             jpeg, size = embedded(data, _WIDTH, _QUALITY)
             found.append(f"<details{'' if found else ' open'}><summary>{escape(title)} <small>AUROC "
                          f"{number(cell.auroc)}</small></summary>"
-                         f"{picture(jpeg, 'jpeg', size, f'Heatmaps of test images, {title}', '')}</details>")
+                         f"{picture(jpeg, size, f'Heatmaps of test images, {title}', '')}</details>")
     note = f'<p class="note">{escape(words.SHEETS_NOTE)}</p>'
     return section("Heatmaps", f'<div class="folds">{"".join(found)}</div>{note}') if found else ""
 
