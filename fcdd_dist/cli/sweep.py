@@ -76,7 +76,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     search.add_argument("--search-seeds", metavar="N", type=whole(1), default=None,
                         help="seeds of each class that a setting is tried with, whatever --seeds is (default: 1)")
     search.add_argument("--search-seed", metavar="S", type=whole(0), default=None,
-                        help="of what is drawn: another one draws other settings (default: 0)")
+                        help="of what is drawn, spread out over the space: another one draws other settings "
+                        "(default: 0)")
 
     where = parser.add_argument_group("where it runs (no part of the result)")
     where.add_argument("--cpus-per-trial", metavar="N", type=whole(1), default=1,
@@ -197,5 +198,5 @@ def _search(options: argparse.Namespace) -> Search | None:
                        "out")
     given = {name: value for name, value in given.items() if name in ("scheduler", "reduction", "select")}
     return Search(space=space, searcher=searcher, samples=samples, seeds=options.search_seeds or 1,
-                  seed=options.search_seed or 0, optuna_version=optuna_version() if searcher == "optuna" else None,
-                  **given)
+                  seed=options.search_seed or 0, draws="spread" if searcher == "random" else "independent",
+                  optuna_version=optuna_version() if searcher == "optuna" else None, **given)

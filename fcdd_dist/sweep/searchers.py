@@ -47,7 +47,7 @@ class Searcher(ABC):
 
 
 class Drawn(Searcher):
-    """All settings at once, as ``draw`` gives them."""
+    """All settings at once, as ``draw`` gives them, spread out over the space."""
 
     def __init__(self, space: Space, samples: int, seed: int) -> None:
         self._settings = draw(space, samples, seed)

@@ -19,6 +19,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
+import numpy as np
 from pydantic import BaseModel, model_serializer, model_validator
 
 from .. import chance
@@ -81,18 +82,37 @@ def count(space: Space, samples: int) -> int:
 def draw(space: Space, samples: int, seed: int) -> tuple[Settings, ...]:
     """The settings to be tried: ``samples`` draws, each with every point of the grids. Equal ones appear once.
 
-    More samples begin with the same settings. The last grid changes quickest. A space of grids alone gives their
-    product, whatever ``samples`` is.
+    More samples begin with the same settings. The draws are spread out: see ``places``. The last grid changes quickest.
+    A space of grids alone gives their product, whatever ``samples`` is.
     """
     grids = {path: axis.values for path, axis in space.items() if axis.kind == "grid"}
-    draws = {path: chance.uniforms(samples, "search", seed, path) for path in space if path not in grids}
+    draws = {path: places(samples, space[path].is_range, "search", seed, path) for path in space if path not in grids}
     found: list[Settings] = []
     for sample in range(samples):
-        drawn = {path: place(path, space[path], float(places[sample])) for path, places in draws.items()}
+        drawn = {path: place(path, space[path], float(there[sample])) for path, there in draws.items()}
         for point in itertools.product(*grids.values()):
             values = drawn | dict(zip(grids, point, strict=True))
             found.append({path: values[path] for path in space})
     return distinct(found)
+
+
+def places(samples: int, inside: bool, *key: chance.Key) -> np.ndarray:
+    """Where ``samples`` draws lie on an axis: float64 in [0, 1), shape (samples,), of chance, and yet spread out.
+
+    The first 2 ** k of them have one in each 2 ** k-th part of the axis. For that the parts are halved again and again,
+    and each time the empty halves get one each, in an order of chance: so the first are the same for any number, and
+    several axes, of different keys, together make a Latin hypercube at each power of two (McKay et al., "A Comparison
+    of Three Methods for Selecting Values of Input Variables", 1979). ``inside``: in the middle half of their part, so
+    that few draws don't lie at the very ends of a range.
+    """
+    found, parts = np.empty(0), 1
+    while found.size < samples:
+        empty = np.setdiff1d(np.arange(parts), (found * parts).astype(np.int64))
+        within = chance.uniforms(empty.size, *key, "within", parts)
+        within = 0.25 + within / 2 if inside else within
+        found = np.append(found, (empty[chance.permutation(empty.size, *key, "order", parts)] + within) / parts)
+        parts *= 2
+    return found[:samples]
 
 
 def place(path: str, axis: Axis, u: float) -> Any:

@@ -28,6 +28,7 @@ class Search(Value):
     samples: Count  # random draws, each with every point of the grid; 1 for a grid alone
     seeds: Count = 1  # 0 to seeds - 1, of every class, over which settings are compared
     seed: int = 0  # of the draws
+    draws: Literal["independent", "spread"] = "independent"  # of "random", see space.draw; older sweeps don't say it
     scheduler: Literal["asha", "none"] = "asha"
     reduction: int = 3  # of settings from rung to rung
     select: Select = "holdout_loss"

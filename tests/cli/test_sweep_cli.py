@@ -171,6 +171,7 @@ def test_a_random_search_may_grow_and_another_seed_is_another_one(refused, tmp_p
     first, other = (draw(one.space, one.samples, one.seed) for one in (
         of("--samples", "3", *seed).sweep.search for seed in ((), ("--search-seed", "1"))))
     assert first != other
+    assert of("--samples", "9").sweep.search.draws == "spread"
 
 
 def test_a_search_of_optuna_holds_its_version(tmp_path, digits_data):

@@ -145,6 +145,16 @@ def test_other_samples_are_another_search(there, mine, differences):
     assert f"here is a sweep of other settings ({differences}): give another --name" == str(caught.value)
 
 
+def test_a_search_that_was_begun_with_other_draws_is_not_gone_on_with():
+    """Sweeps of before there were two kinds don't say which."""
+    tree = json.loads(sweep(search=search()).to_json())
+    assert tree["search"].pop("draws") == "independent"
+    there = Sweep.from_json(json.dumps(tree), "here")
+    for samples in (9, 10):
+        with pytest.raises(Conflict, match=r'search draws: "independent" -> "spread".*give another --name'):
+            sweep(search=search(samples=samples, draws="spread")).going_on_from(there, "here")
+
+
 def test_what_is_written_does_not_depend_on_the_order_of_settings_in_memory():
     this = sweep(search=search())
     assert json.loads(this.to_json())["search"]["space"] == RATES
