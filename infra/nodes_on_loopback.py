@@ -45,7 +45,9 @@ def main(home: Path, port: int, dashboard: int, cpus: int) -> None:
                     local_service.kill([*local_service.descendants(process.process.pid), process.process.pid])
                 cluster.remove_node(node, allow_graceful=False)
             for name in [each for each in wanted if each not in nodes]:
-                nodes[name] = cluster.add_node(**NODE, num_cpus=cpus, node_name=name)
+                nodes[name] = cluster.add_node(
+                    **NODE, num_cpus=cpus, node_name=name,
+                    temp_dir=str(home.with_name(name)))  # nodes that share one remove the folders of each other's jobs
             local_service.write(home / "present.json", list(nodes))
             time.sleep(EVERY_S)
     finally:
