@@ -201,11 +201,18 @@ def locate(url: str) -> Store:
 
     Raises BadInput where there is none.
     """
+    from .sweep.value import SWEEP, TRIALS
+
     store = open_store(url)
     if exists(store, RECORD):
         return store
     if names(store):
         return of_run(store, "last")
+    if exists(store, SWEEP):
+        some = next((entry.key for entry in store.list(f"{TRIALS}/") if entry.key.endswith(f"/{RECORD}")), None)
+        advice = f"give one of them, such as {url}/{some.partition(f'/{FOLDER}/')[0]}" if some else \
+            "none of them has a checkpoint yet"
+        raise NotFound(f"{url} is a sweep, whose runs are in {TRIALS}/: {advice}")
     parent, _, which = absolute(url).rpartition("/")
     if which in ("last", "best") and names(open_store(parent)):
         return of_run(open_store(parent), which)

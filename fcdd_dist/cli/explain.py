@@ -1,15 +1,22 @@
 """Show where your own images look abnormal, and how much.
 
-Writes a picture for every image, the image beside its heatmap, and scores.csv with path, score and label (1 where the
-score is above the detector's threshold; empty where it has none). Images that can't be read are named, the others go
-on, and the exit code is 1.
+Tells every image's score and whether it is above the detector's threshold, and writes a picture of each, the image
+beside its heatmap, and scores.csv with path, score and label (1 above the threshold; empty where the detector has
+none). Images that can't be read are named, the others go on, and the exit code is 1.
+
+An earlier explanation in --out is written over only by the same detector and where all its images are given again.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from .options import add_json, place, show
+
+if TYPE_CHECKING:
+    from ..evaluation.explain import Explanation
 
 EXAMPLES = """\
 examples:
@@ -47,9 +54,17 @@ def run(options: argparse.Namespace) -> int:
     from ..evaluation.explain import explain
     from ..training.progress import Console
 
-    failed = explain(checkpoint, given, out, raw=options.raw,
-                     colour=options.colour, scale=options.scale, say=Console())
-    show({"out": out, "failed": failed},
-         [f"pictures and scores.csv are in {out}"] + ([f"{failed} images could not be read"] if failed else []),
-         options.json)
-    return 1 if failed else 0
+    found = explain(checkpoint, given, out, raw=options.raw, colour=options.colour, scale=options.scale, say=Console())
+    show({"out": out, **asdict(found)}, [*_table(found), f"pictures and scores.csv are in {out}", *(
+        [f"{found.failed} image{'s' * (found.failed > 1)} could not be read"] if found.failed else [])], options.json)
+    return 1 if found.failed else 0
+
+
+def _table(found: Explanation) -> list[str]:
+    """A line an image; the paths last, which may be long."""
+    verdicts = {True: "flagged", False: "not flagged", None: "no threshold"}
+    threshold = "-" if found.threshold is None else f"{found.threshold:.4g}"
+    rows = [("score", "threshold", "verdict", "image"),
+            *((f"{one.score:.4g}", threshold, verdicts[one.flagged], one.path) for one in found.images)]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]) for row in rows]

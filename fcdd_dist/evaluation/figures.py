@@ -152,6 +152,8 @@ def explanation(image: np.ndarray, heatmap: np.ndarray, caption: str, *, scale: 
         page.label(name, MARGIN + place * step, height + 17, step)
     page.skip(height + 30)
     _legend(page, scale, colormap, [heatmap])
+    page.text("The score is the mean over all places, and no probability. An image is flagged where it is above the "
+              "threshold.", 12, ink=MUTED)
     return page.png()
 
 
@@ -211,7 +213,13 @@ def _hatched(picture: np.ndarray) -> np.ndarray:
 
 
 def _legend(page: Page, scale: HeatmapScale | None, colormap: str, heatmaps: Sequence[np.ndarray]) -> None:
-    one = f"the {scale.eta:g} quantile of {scale.reference}" if scale else "a quantile of reference maps"
-    page.colour_bar(colour(np.tile(np.linspace(0, 1, 200), (12, 1)), colormap), f"0 = minimum, 1 = {one}")
+    """What the colours mean, for a person who knows nothing of quantiles."""
+    one = "the top of reference maps"
+    if scale is not None:
+        share = f"top {100 * (1 - scale.eta):.3g} % of places" if scale.eta < 1 else "highest place"
+        one = f"the {share} in {scale.reference}"
+    page.colour_bar(
+        colour(np.tile(np.linspace(0, 1, 280), (12, 1)), colormap), ("0: looks normal", "1: looks abnormal"),
+        f"The colours say how much a place raised the anomaly score: 0 the least, 1 as much as {one}.")
     if any(np.isnan(heatmap).any() for heatmap in heatmaps):
         page.text("hatched = outside the centre, where the detector has not looked", 12, ink=MUTED)

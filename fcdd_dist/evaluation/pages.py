@@ -46,13 +46,13 @@ class Page:
         self._pictures.append((x + (width - picture.shape[1]) // 2 - border,
                                self.y + (height - picture.shape[0]) // 2 - border, framed))
 
-    def colour_bar(self, bar: np.ndarray, meaning: str) -> None:
-        """``bar`` uint8 (h, w, 3) with 0 and 1 below its ends, and what they mean."""
+    def colour_bar(self, bar: np.ndarray, ends: tuple[str, str], meaning: str) -> None:
+        """``bar`` uint8 (h, w, 3) with words below its two ``ends``, and what they mean."""
         height, width = bar.shape[:2]
         self.skip(8)
         self.paste(bar, MARGIN, LINE, height, width)
-        self._draw("0", MARGIN, height + 16, 12, INK, True, "left")
-        self._draw("1", MARGIN + width, height + 16, 12, INK, True, "right")
+        self._draw(ends[0], MARGIN, height + 16, 12, INK, True, "left")
+        self._draw(ends[1], MARGIN + width, height + 16, 12, INK, True, "right")
         self.skip(height + 24)
         self.text(meaning, 12, ink=MUTED)
 

@@ -125,6 +125,19 @@ def test_an_image_of_another_kind_is_refused():
         sheet([Cell(np.zeros((4, 4, 3), np.uint8), np.zeros((5, 5)), "", 0.0, None, None)], 1, "")
 
 
+@pytest.mark.parametrize(("eta", "one"), [(0.93, "the top 7 % of places in maps of two images"),
+                                          (0.985, "the top 1.5 % of places in"), (1.0, "the highest place in")])
+def test_colours_and_score_are_explained_in_plain_words(monkeypatch, eta, one):
+    said = []
+    monkeypatch.setattr(figures.Page, "_draw", lambda page, text, *style: said.append(text))
+    explanation(np.zeros((9, 600, 3), np.uint8), np.zeros((9, 600)), "a.png: anomaly score 1",
+                scale=SCALE.model_copy(update={"eta": eta}))
+    assert {"0: looks normal", "1: looks abnormal"} <= set(said)
+    words = " ".join(said)
+    assert "The colours say how much a place raised the anomaly score: 0 the least, 1 as much as " + one in words
+    assert "The score is the mean over all places, and no probability." in words
+
+
 def hatched_pixels(picture):
     """Whether a pixel is one of a hatching's dark lines."""
     return (picture == 130).all(-1)

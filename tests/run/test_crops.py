@@ -133,7 +133,8 @@ def test_explain_hatches_what_was_not_looked_at_and_says_so(trained, tmp_path):
     for number, size in enumerate([(160, 90), (90, 160)]):
         photograph("other", number).resize(size).save(tmp_path / f"{number}.png")
     for scale in ("given", "each"):
-        assert explain(trained[0].run, [str(tmp_path / "*.png")], str(tmp_path / "out"), raw=True, scale=scale) == 0
+        found = explain(trained[0].run, [str(tmp_path / "*.png")], str(tmp_path / "out"), raw=True, scale=scale)
+        assert found.failed == 0
         raw = np.load(tmp_path / "out/0.npy", allow_pickle=False)
         assert np.isnan(raw).any()
         assert np.isfinite(raw).any()

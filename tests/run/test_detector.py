@@ -1,8 +1,10 @@
 """What users hold: a checkpoint that loads anywhere, scores what it scored, and explains images as they are."""
 
 import csv
+import hashlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -171,6 +173,17 @@ def test_last_best_and_a_folder_of_checkpoints(run, tmp_path):
         Detector.load(str(tmp_path))
 
 
+def test_a_sweep_names_one_of_its_runs(run, tmp_path):
+    sweep = FolderStore(tmp_path / "sweep")
+    sweep.write("sweep.json", b"{}")
+    with pytest.raises(NotFound, match="is a sweep, whose runs are in trials/: none of them has a checkpoint yet"):
+        Detector.load(sweep.url)
+    shutil.copytree(run, tmp_path / "sweep/trials/0-s0")
+    Image.new("L", (9, 9)).save(tmp_path / "x.png")
+    with pytest.raises(NotFound, match=r"runs are in trials/: give one of them, such as .*/sweep/trials/0-s0$"):
+        explain(sweep.url, [str(tmp_path / "x.png")], str(tmp_path / "out"))
+
+
 @pytest.mark.parametrize(("spoil", "message"), [
     (lambda folder: (folder / "detector.safetensors").unlink(), "detector.safetensors is missing"),
     (lambda folder: (folder / "detector.safetensors").write_bytes(b"x" * 100), "detector.safetensors has 100 bytes"),
@@ -202,6 +215,10 @@ def test_checkpoints_of_every_schema_load_and_score_as_they_did(folder):
 
 
 class TestExplain:
+    @pytest.fixture
+    def said(self):
+        return []
+
     def test_files_folders_globs_and_bad_images(self, run, tmp_path):
         pictures = tmp_path / "pictures"
         (pictures / "deep").mkdir(parents=True)
@@ -212,9 +229,10 @@ class TestExplain:
         (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
         (pictures / "notes.txt").write_text("no image")
         said = []
-        failed = explain(run, [str(pictures), str(pictures / "*.png")], str(tmp_path / "out"), raw=True,
-                         say=said.append)
-        assert failed == 1
+        found = explain(run, [str(pictures), str(pictures / "*.png")], str(tmp_path / "out"), raw=True,
+                        say=said.append)
+        assert found.failed == 1
+        assert [one.picture for one in found.images] == ["a.png", "b_ü.png", "a-2.png"]
         assert any("left out" in line and "broken.png" in line for line in said)
         rows = list(csv.DictReader((tmp_path / "out/scores.csv").read_text().splitlines()))
         assert len(rows) == 3
@@ -223,8 +241,53 @@ class TestExplain:
             with Image.open(tmp_path / f"out/{name}.png") as picture:
                 assert picture.size[0] > 60
             assert np.load(tmp_path / f"out/{name}.npy", allow_pickle=False).shape == (30, 20)
-        explain(run, [str(pictures / "a.png")], str(tmp_path / "out"))  # an earlier explanation is replaced
-        assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", "scores.csv", "explanation.json"}
+
+    def test_an_earlier_explanation_is_written_over_where_nothing_is_lost(self, run, tmp_path, said):
+        out, copy = tmp_path / "out", shutil.copytree(checkpoint.locate(run).url, tmp_path / "copy")
+        for name in "ab":
+            Image.new("L", (9, 9)).save(tmp_path / f"{name}.png")
+        (tmp_path / "c.png").write_bytes(b"nothing")
+        one, both = [str(tmp_path / "a.png")], [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+        explain(run, [*one, str(tmp_path / "c.png")], str(out), raw=True, say=said.append)
+        assert not any("writing over" in line for line in said)
+        explain(run, both, str(out), say=said.append)  # what could not be read is no loss
+        assert "writing over the earlier explanation" in said[-1]
+        files = {path.name: path.read_bytes() for path in out.iterdir()}
+        assert set(files) == {"a.png", "b.png", "scores.csv", "explanation.json"}
+        with pytest.raises(Conflict, match=r"out holds an explanation of other images, such as .*b.png: give another"):
+            explain(run, one, str(out))
+        record = json.loads((copy / "checkpoint.json").read_text())
+        weights = copy / "detector.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+        record["files"][weights.name]["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+        (copy / "checkpoint.json").write_text(json.dumps(record))
+        with pytest.raises(Conflict, match="out holds an explanation by another detector: give another --out"):
+            explain(str(copy), both, str(out))
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == files
+        (out / "a.npy").write_bytes(b"mine")  # no file of that explanation, which was without --raw
+        with pytest.raises(Conflict, match=r"holds other files, such as a\.npy"):
+            explain(run, both, str(out))
+
+    def test_scores_threshold_and_verdict_are_told(self, run, detector, tmp_path, capsys):
+        for name, grey in (("a", 0), ("b", 250)):
+            Image.new("L", (28, 28), grey).save(tmp_path / f"{name}.png")
+        asked = ["explain", run, str(tmp_path / "a.png"), str(tmp_path / "b.png"), "--out", str(tmp_path / "out")]
+        assert main(asked) == 0
+        head, *lines, end = capsys.readouterr().out.splitlines()
+        assert head.split() == ["score", "threshold", "verdict", "image"]
+        assert main([*asked, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["threshold"] == detector.threshold.value
+        assert found["failed"] == 0
+        scores = detector.score([np.full((28, 28), grey, np.uint8) for grey in (0, 250)])
+        for line, one, name, score in zip(lines, found["images"], "ab", scores, strict=True):
+            assert one == {"path": str(tmp_path / f"{name}.png"), "score": pytest.approx(float(score)),
+                           "flagged": bool(score > detector.threshold.value), "picture": f"{name}.png"}
+            verdict = "flagged" if one["flagged"] else "not flagged"
+            assert line.split(maxsplit=2)[:2] == [f"{score:.4g}", f"{detector.threshold.value:.4g}"]
+            assert re.fullmatch(rf"{verdict} +{re.escape(one['path'])}", line.split(maxsplit=2)[2])
+            assert line.index(one["path"]) == head.index("image")
+        assert end == f"pictures and scores.csv are in {tmp_path / 'out'}"
 
     def test_a_folder_of_somebody_else_is_not_touched(self, run, tmp_path):
         (tmp_path / "thesis.tex").write_text("")
@@ -336,18 +399,21 @@ class TestInObjectStorage:
         for place in (store, folder):
             place.write("0/broken.png", b"junk")
         said = []
-        assert explain(f"{there}/runs/zero", [store.url], f"{there}/out", raw=True, say=said.append) == 1
+        assert explain(f"{there}/runs/zero", [store.url], f"{there}/out", raw=True, say=said.append).failed == 1
         assert f"left out {there}/in/0/broken.png: it is no image" in said[0]
-        assert explain(run, [folder.url], str(tmp_path / "out"), raw=True) == 1
+        assert explain(run, [folder.url], str(tmp_path / "out"), raw=True).failed == 1
         theirs = {entry.key: bucket.get(f"out/{entry.key}") for entry in open_store(f"{there}/out").list()}
         ours = {entry.key: FolderStore(tmp_path / "out").read(entry.key) for entry in
                 FolderStore(tmp_path / "out").list()}
-        assert theirs.pop("scores.csv").decode() == ours.pop("scores.csv").decode().replace(str(tmp_path), there)
+        for name in ("scores.csv", "explanation.json"):
+            assert theirs.pop(name).decode() == ours.pop(name).decode().replace(str(tmp_path), there)
         assert theirs == ours
 
-        assert explain(run, [f"{there}/in/**/ü 1*.png"], f"{there}/out") == 0  # an earlier one is replaced
-        assert bucket.list("out/") == ["out/explanation.json", "out/scores.csv", *(
-            f"out/ü_{number}.png" for number in (1, 10, 11))]
+        with pytest.raises(Conflict, match=r"/out holds an explanation of other images, such as .*/in/"):
+            explain(run, [f"{there}/in/**/ü 1*.png"], f"{there}/out")
+        assert explain(run, [f"{there}/in/**/ü*.png"], f"{there}/out").failed == 0  # an earlier one is replaced
+        assert bucket.list("out/") == ["out/explanation.json", "out/scores.csv", *sorted(
+            f"out/ü_{number}.png" for number in range(12))]
         before = bucket.list()
         with pytest.raises(BadInput, match=r"ü_1.png lies in .*/out, which is about to be written"):
             explain(run, [f"{there}/out/ü_1.png"], f"{there}/out")
