@@ -52,6 +52,7 @@ def test_a_finished_run(kind, tmp_path):
         assert "Its threshold flags" in words
         assert "collapsed" not in words
         assert "There is no" not in words
+    assert "| Epochs | 400 | 3 | yes |" in text
     assert "finished" in page.text
     assert "coat" in page.text
     assert {tag for tag, _ in page.tags} >= {"svg", "img", "table", "details"}
