@@ -164,7 +164,9 @@ class OnLoopback(Nodes):
     def end(self) -> None:
         head = self.service(HEAD)
         if (state := head.state()) is not None:
-            head.end(state, gently_s=20)
+            if alive(state):
+                local_service.kill(local_service.descendants(state["pid"]))  # workers lead sessions of their own
+            head.end(state)
         subprocess.run([sys.executable, str(HERE / "local-bucket"), "down", "--home", str(self.home / BUCKET)],
                        stderr=subprocess.DEVNULL)
 

@@ -98,7 +98,8 @@ class Service:
 
 def parser(description: str | None, home: str, verbs: tuple[str, ...] = ("up", "down")) -> argparse.ArgumentParser:
     """One of the verbs, and --home with a folder of this user's in the temporary folder as its default."""
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                   allow_abbrev=False)
     made.add_argument("verb", choices=verbs)
     made.add_argument("--home", type=Path, default=Path(tempfile.gettempdir(), f"{home}-{os.getuid()}"))
     return made

@@ -119,9 +119,25 @@ def _connected(address: str) -> Iterator[None]:
         except refusals as error:
             raise BadInput(_why_not(address, has_token, error)) from None
         try:
+            _check_here(address)
             yield
         finally:
             ray.shutdown()
+
+
+def _check_here(address: str) -> None:
+    """Raises BadInput where this machine is no node of the cluster: Ray then takes the driver for a process of the
+    head, and what workers send it never arrives."""
+    import ray
+
+    mine = ray.get_runtime_context().get_node_id()
+    here = next(node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] == mine)
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in here else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((here, 0))
+    except OSError:
+        raise BadInput(f"this machine is no node of the cluster at {address}, and workers would not reach it: submit "
+                       f"a job (`ray job submit`), or run this on the cluster's head") from None
 
 
 def _read_environment() -> None:
