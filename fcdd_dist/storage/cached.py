@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 from .cache import Cache
 from .stores import Entry, Leftover, Store
@@ -45,6 +46,9 @@ class CachedStore(Store):
 
     def delete(self, key: str) -> None:
         self.store.delete(key)
+
+    def without_traces(self) -> AbstractContextManager:
+        return self.store.without_traces()
 
     def leftovers(self) -> Iterator[Leftover]:
         return self.store.leftovers()

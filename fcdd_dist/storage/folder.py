@@ -7,6 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -86,6 +87,18 @@ class FolderStore(Store):
 
     def at(self, prefix: str) -> FolderStore:
         return FolderStore(self.root / check_key(prefix))
+
+    @contextmanager
+    def without_traces(self) -> Iterator[None]:
+        made = [folder for folder in (self.root, *self.root.parents) if not os.path.lexists(folder)]
+        try:
+            yield
+        finally:
+            for folder in made:
+                try:
+                    folder.rmdir()
+                except OSError:  # not empty, or not there
+                    break
 
     def leftovers(self) -> Iterator[Leftover]:
         for path in self._files(""):

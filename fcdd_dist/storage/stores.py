@@ -11,10 +11,11 @@ import hashlib
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from ..errors import Damaged, NotFound
+from ..errors import Damaged, FcddError, NotFound
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,10 @@ class Store(ABC):
     def discard(self, leftover: Leftover) -> None:
         """Removes a leftover; one that is gone is no error."""
 
+    def without_traces(self) -> AbstractContextManager:
+        """What is written within and deleted again leaves nothing: no empty folder that was not there before."""
+        return nullcontext()
+
     def verified(self, key: str, size: int, sha256: str) -> bytes:
         """The object, which is that of a record. A read may fail: it is read once more before Damaged is raised.
 
@@ -127,9 +132,17 @@ def exists(store: Store, key: str) -> bool:
 
 
 def probe(store: Store) -> None:
-    """Raises BadInput where ``store`` can't be written or listed: better now than after an hour's work."""
+    """Raises BadInput where ``store`` can't be written or listed: better now than after an hour's work.
+
+    Nothing stays behind.
+    """
     key = f".probe-{secrets.token_hex(4)}"
-    store.write(key, b"")
-    for _ in store.list(key):
-        pass
-    store.delete(key)
+    try:
+        with store.without_traces():
+            store.write(key, b"")
+            for _ in store.list(key):
+                pass
+            store.delete(key)
+    except FcddError as error:
+        error.args = (str(error).replace(key, ""),)  # it is the place that can't be written
+        raise

@@ -90,6 +90,16 @@ def test_can_be_written_and_listed(store):
     assert keys(store) == []
 
 
+def test_a_probe_leaves_no_folder_and_names_the_one_that_can_not_be_written(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for place in ("mine", "mine/new", "a/b/c"):
+        probe(FolderStore(tmp_path / place))
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match=f"^can't write {tmp_path}/file/x/: Not a directory$"):
+        probe(FolderStore(tmp_path / "file/x"))
+
+
 def test_deletes(store):
     store.write("a/b/c", b"1")
     store.write("a/d", b"2")
