@@ -1,6 +1,9 @@
-"""Numbers as people read them."""
+"""Numbers and names as people read them."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
 
 
 def duration(seconds: float) -> str:
@@ -18,3 +21,19 @@ def amount(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" or size >= 99.5 else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def counted(count: int, what: str) -> str:
+    """``1 epoch`` or ``2 epochs``."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def class_name(class_id: str, name: str) -> str:
+    """``church (n03028079)``, or the id alone where it says as much."""
+    return class_id if name.lower() == class_id else f"{name} ({class_id})"
+
+
+def class_names(classes: Mapping[str, str], most: int = 20) -> str:
+    """The first of the classes (id -> name), and how many more there are."""
+    shown = ", ".join(class_name(*entry) for entry in islice(classes.items(), most))
+    return f"{shown} and {len(classes) - most:,} more" if len(classes) > most else shown

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from ..errors import BadInput
 from ..storage import absolute
 
+RECIPES = "digits, fmnist, cifar10, imagenet30 or folder"  # for --help, which should be there before they are imported
+
 
 def in_job() -> bool:
     """Whether this is the entry point of a submitted Ray job, which runs in a folder of its own."""

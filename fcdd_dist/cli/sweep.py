@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import BadInput
 from ..storage import open_store
-from .options import add_cache, add_json, cache_of, names, place, share, show, whole
+from .options import RECIPES, add_cache, add_json, cache_of, names, place, share, show, whole
 from .train import add_what, auto_precision, check_name, settings_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _SELECT = ("holdout_loss", "holdout_auroc")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="digits, fmnist, cifar10, imagenet30 or folder")
+    parser.add_argument("recipe", metavar="RECIPE", help=RECIPES)
     parser.add_argument("--data", metavar="URL", required=True, help="the data set, a folder or s3://bucket/prefix")
     parser.add_argument("--nominal", metavar="all|A,B", type=names, required=True,
                         help="the classes that are normal in turn, by id or name")

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import BadInput, NotFound
 from ..storage import CachedStore, open_store
-from ..words import duration
+from ..words import counted, duration
 from ..world import World
-from .options import add_cache, add_json, cache_of, figures, place, share, show, warnings, whole
+from .options import RECIPES, add_cache, add_json, cache_of, figures, place, share, show, warnings, whole
 
 if TYPE_CHECKING:
     from ..cluster.placement import Placement
@@ -38,7 +38,7 @@ _CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="digits, fmnist, cifar10 or folder")
+    parser.add_argument("recipe", metavar="RECIPE", help=RECIPES)
     parser.add_argument("--data", metavar="URL", required=True, help="the data set, a folder or s3://bucket/prefix")
     parser.add_argument("--nominal", metavar="CLASS", required=True, help="the class that is normal, by id or name")
     parser.add_argument("--storage", metavar="URL", required=True,
@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     finally:
         console.close()
     show(result, [f"run                {result['run']}", *figures(result),
-                  f"trained            {result['epochs']} epochs in {duration(result['seconds'])}, "
+                  f"trained            {counted(result['epochs'], 'epoch')} in {duration(result['seconds'])}, "
                   f"{result['images_per_s']:,.0f} images/s", *warnings(result)], options.json)
     return 0
 

@@ -16,6 +16,7 @@ from ..model.architectures import check_fit
 from ..recipes import recipe
 from ..storage import Cache, CachedStore, FolderStore, Store, open_store
 from ..storage.lease import LEASE
+from ..words import counted
 
 EXPERIMENT, RESULT, STOP = "experiment.json", "result.json", "stop.json"
 _NO_RUN_YET = (".ray/", ".probe-", "board/", "lease/", LEASE)  # what may be there before a run is
@@ -117,7 +118,8 @@ class Prepared:
         held = sum(part.samples for part in self.parts("nominal", "holdout")) if self.has_holdout else 0
         return [f"{e.data.recipe}: {self.class_name!r} is nominal, {nominal} images; {exposure} images of outlier "
                 f"exposure; {held} held out",
-                f"network {e.network.name}, {e.precision}, batches of {e.batch_size}, {e.epochs} epochs, seed {e.seed}",
+                f"network {e.network.name}, {e.precision}, batches of {e.batch_size}, {counted(e.epochs, 'epoch')}, "
+                f"seed {e.seed}",
                 f"run {self.job.run}"]
 
 
