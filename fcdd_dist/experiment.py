@@ -96,7 +96,8 @@ class Form(Value):
             return like.model_copy(update={"side": side, "fit": fit})
         match = _FORM.fullmatch(text)
         if not match or (match["short"] and not match["quality"]):
-            raise BadInput(f"{text!r} is no stored form: write png-SIDE-grey|rgb, jpegQUALITY-SIDE-grey|rgb or "
+            short = "" if like is None else "square-256 or short-side-256 (or another number of pixels), or all of it, "
+            raise BadInput(f"{text!r} is no stored form: write {short}png-SIDE-grey|rgb, jpegQUALITY-SIDE-grey|rgb or "
                            f"jpegQUALITY-shortSIDE-grey|rgb, for example png-32-rgb, jpeg90-256-rgb or "
                            f"jpeg90-short256-rgb")
         quality = match["quality"]

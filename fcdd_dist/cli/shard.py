@@ -17,9 +17,13 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..errors import BadInput
-from .options import add_json, names, place, show, whole
+from ..errors import BadInput, Interrupted
+from .options import RECIPES, add_json, names, place, show, whole
+
+if TYPE_CHECKING:
+    from ..experiment import Form
 
 EXAMPLES = """\
 examples:
@@ -37,19 +41,19 @@ _LONGEST_LIST = 16 << 20  # characters
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE",
-                        help="digits, fmnist, cifar10, imagenet30 or folder; or exposure, with --like")
+                        help=f"{RECIPES}; or exposure, with --like")
     parser.add_argument("--source", metavar="PATH",
                         help="the images as you have them, on this machine (digits need none)")
     parser.add_argument("--exposure", metavar="PATH",
                         help="images for outlier exposure, on this machine, not of any class to be found")
     parser.add_argument("--like", metavar="RECIPE", help="with `shard exposure`: the recipe that it is for")
     parser.add_argument("--out", metavar="URL", required=True,
-                        help="where the data set goes, a folder or s3://bucket/prefix; must hold none yet")
+                        help="where the data set goes, a folder or s3://bucket/prefix, with no other files in it")
     parser.add_argument("--classes", metavar="all|A,B", type=names, default=None,
                         help="only these classes (default: the recipe's that are there; of a folder all)")
     parser.add_argument("--exclude", metavar="LIST|A,B|FILE", default=None,
-                        help="classes to leave out of the exposure: names, a file with a name a line, or one of the "
-                             "lists imagenet1k (the default of imagenet30), benchmark30 and none")
+                        help="classes to leave out of the exposure: ids or names, the lists imagenet1k (the default of "
+                             "imagenet30) and benchmark30, a file with one of these a line, or none: nothing")
     parser.add_argument("--form", metavar="FORM", default=None,
                         help="how images are stored: square-SIDE (the whole image scaled), short-side-SIDE (its aspect "
                              "kept), or all of it, such as png-32-rgb or jpeg95-240-rgb (default: the recipe's)")
@@ -68,7 +72,6 @@ def run(options: argparse.Namespace) -> int:
     from ..data.manifest import EXPOSURE, MANIFEST, load_manifest
     from ..data.shards.write import shard, shard_exposure
     from ..data.sources import on_this_machine
-    from ..experiment import Form
     from ..recipes import recipe
     from ..storage import exists, open_store, probe
     from ..training.progress import Console
@@ -77,9 +80,9 @@ def run(options: argparse.Namespace) -> int:
     _check(options, exposure_only)
     like = recipe(options.like if exposure_only else options.recipe).name
     console = Console()
-    base = recipe(like).form
-    settings = {"form": Form.parse(options.form, base) if options.form else None, "exclude": _excluded(options.exclude),
-                "allow_bad": options.allow_bad, "download": options.download, "progress": console.live}
+    settings = {"form": _form(options.form, like, console) if options.form else None,
+                "exclude": _excluded(options.exclude), "allow_bad": options.allow_bad, "download": options.download,
+                "progress": console.live, "say": console}
     source, exposure = (path and str(on_this_machine(place(path))) for path in (options.source, options.exposure))
     out = open_store(place(options.out))
     if not exists(out, MANIFEST):
@@ -92,6 +95,9 @@ def run(options: argparse.Namespace) -> int:
                 manifest = shard_exposure(like, source, out, **settings)
             else:
                 manifest = shard(like, source, out, exposure=exposure, classes=options.classes, **settings)
+    except KeyboardInterrupt:  # with workers they end in order, and say as much
+        raise Interrupted("stopped by SIGINT; what is finished stands, and the same command goes on from there"
+                          ) from None
     finally:
         console.close()
     outliers = load_manifest(out.at(EXPOSURE)) if not exposure_only and exists(out.at(EXPOSURE), MANIFEST) else None
@@ -136,19 +142,44 @@ def _runner(options: argparse.Namespace, say: Callable[[str], None]) -> Abstract
     return RayTasks(options.workers, options.address, say)
 
 
+def _form(text: str, like: str, say: Callable[[str], None]) -> Form:
+    """What --form asks for. Raises BadInput where the recipe's random crops are larger; whatever else training would
+    refuse is only said, since training may have other settings."""
+    from ..experiment import Form
+    from ..model.architectures import check_fit, info
+    from ..recipes import recipe
+
+    base = recipe(like).form
+    form = Form.parse(text, base)
+    experiment = recipe(like).experiment("", 0)
+    crop = info(experiment.network.name).image_size
+    if experiment.augmentation.crop == "random" and form.side < crop:
+        raise BadInput(f"--form {text}: recipe {like} trains on crops of {crop} px, which don't fit into images of "
+                       f"{form.side}: give square-{base.side} (as the recipe has it), short-side-{base.side}, or "
+                       f"another side from {crop}")
+    try:
+        check_fit(experiment.model_copy(update={"data": experiment.data.model_copy(update={"form": form})}))
+    except BadInput as error:
+        say(f"to train on this form takes other settings than recipe {like} has: {error}")
+    return form
+
+
 def _excluded(text: str | None) -> tuple[str, ...] | None:
-    from ..recipes.exclusions import NAMED
+    from ..recipes.exclusions import NAMED, NONE
 
     if text is None:
         return None
-    if text == "none":
+    if text == NONE:
         return ()
     try:
         if text not in NAMED and "," not in text and (path := Path(text).expanduser()).is_file():
             return _lines(path)
-        return names(text)
+        found = names(text)
     except argparse.ArgumentTypeError as error:
         raise BadInput(f"--exclude: {error}") from None
+    if NONE in found:
+        raise BadInput(f"--exclude {text}: {NONE} leaves out nothing, so it goes alone")
+    return found
 
 
 def _lines(path: Path) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..data.shards.plan import Plan
-from ..data.shards.tasks import Record, Task, perform
+from ..data.shards.tasks import NotBegun, Record, Task, perform
 from ..errors import BadInput, Fault, FcddError, NotFound
 from ..storage import MemoryStore, Store, expect_up, open_store
 from . import local
@@ -53,14 +53,18 @@ class RayTasks:
         self._stack.close()
 
     def __call__(self, plan: Plan, tasks: Iterable[Task], out: Store) -> Iterator[tuple[Task, Record] | None]:
-        """Raises what a task raised, Interrupted after SIGINT or SIGTERM, and Fault where workers are lost too often.
+        """Raises what a task raised, NotBegun where there can be no workers, Interrupted after SIGINT or SIGTERM, and
+        Fault where workers are lost too often.
         """
         tasks = iter(tasks)
         if (first := next(tasks, None)) is None:
             return
         if isinstance(out, MemoryStore):
-            raise BadInput("workers can't write into the memory of this process: give a folder or s3://bucket/prefix")
-        self._start(plan, out)
+            raise NotBegun("workers can't write into the memory of this process: give a folder or s3://bucket/prefix")
+        try:
+            self._start(plan, out)
+        except BadInput as error:
+            raise NotBegun(str(error)) from error
         yield from self._run(plan, chain([first], tasks), out)
 
     def _start(self, plan: Plan, out: Store) -> None:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from ..errors import BadInput, NotFound, nearest
 from ..experiment import Count, Form, Value, explain, identity, newer_schema
 from ..storage import Store
+from ..words import class_names
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -109,6 +110,8 @@ class Manifest(Value):
     excluded: tuple[str, ...] = ()  # classes that were deliberately kept out of an exposure set
     content: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # order-free digest of all decoded images
     versions: dict[str, str]  # of what decoded, scaled and encoded the images
+    # What was asked for (``shards.plan.Plan.made_from``); no part of the id; sets of older versions have none.
+    made_from: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
@@ -133,10 +136,9 @@ class Manifest(Value):
         for entry in self.classes:
             if name in (entry.id, entry.name):
                 return entry.id
-        names = [entry.id for entry in self.classes]
-        shown = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
-        known = names + [entry.name for entry in self.classes]
-        raise BadInput(f"there is no class {name!r}{nearest(name, known)}; there are: {shown}")
+        names = {entry.id: entry.name for entry in self.classes}
+        raise BadInput(f"there is no class {name!r}{nearest(name, [*names, *names.values()])}; there are: "
+                       f"{class_names(names, 40)}")
 
     def class_name(self, class_id: str) -> str:
         return next(entry.name for entry in self.classes if entry.id == class_id)

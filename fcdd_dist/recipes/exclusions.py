@@ -11,6 +11,7 @@ NAMED: dict[str, Callable[[], Iterable[str]]] = {
     "imagenet1k": imagenet1k.names,
     "benchmark30": lambda: imagenet30.CLASSES,
 }
+NONE = "none"  # the name of the list that leaves out nothing
 
 
 def exclusion(name: str) -> frozenset[str] | None:

@@ -130,7 +130,9 @@ def test_kaggles_labels_are_found_above(given, tmp_path, train, val):
     write_folders(tmp_path / "ILSVRC/Data/CLS-LOC/train", train)
     write_val_heap(tmp_path / "ILSVRC/Data/CLS-LOC/val", val)
     write_kaggle_csv(tmp_path / "LOC_val_solution.csv", HEAP)
-    assert [open_source(str(tmp_path / given), "imagenet30").about("test", wnid) for wnid in WNIDS] == [2, 2, 1]
+    source = open_source(str(tmp_path / given), "imagenet30")
+    assert [source.about("test", wnid) for wnid in WNIDS] == [2, 2, 1]
+    assert source.notes == (f"labels from {tmp_path}/LOC_val_solution.csv",)
     if given:
         (tmp_path / "LOC_val_solution.csv").rename(tmp_path / "my_val.csv")
         refused(tmp_path / given, "val needs labels")
@@ -491,8 +493,10 @@ def test_validation_images_without_labels(packed, tmp_path, train, val):
         write_val_tar(tmp_path / VAL_TAR, val)
     else:
         write_val_heap(tmp_path / "val", val)
+    above = " and ".join(str(folder) for folder in list(tmp_path.parents)[:3])
     refused(tmp_path, r"val(.tar)? needs labels, and there are none; looked for ILSVRC2012_devkit_t12.tar.gz "
-                      r".*meta.mat.*LOC_val_solution.csv, imagenet_2012_validation_synset_labels.txt, or a csv")
+                      r".*meta.mat.*LOC_val_solution.csv, imagenet_2012_validation_synset_labels.txt, or a csv with "
+                      rf"'val' in its name and .*, in {tmp_path}; and for LOC_val_solution.csv in {above}, too$")
 
 
 @pytest.mark.parametrize("labels", LABELS)

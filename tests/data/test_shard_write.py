@@ -21,10 +21,12 @@ from fcdd_dist.data.shards import tars
 from fcdd_dist.data.shards.read import read_shard
 from fcdd_dist.data.shards.spool import Spool, Spooled, exposure_target, nominal_target, set_aside
 from fcdd_dist.data.shards.statistics import Tally, measure
+from fcdd_dist.data.shards.tasks import NotBegun
+from fcdd_dist.data.shards.unfinished import PLAN
 from fcdd_dist.data.shards.write import shard, shard_exposure
 from fcdd_dist.errors import BadInput, Conflict
 from fcdd_dist.experiment import Form
-from fcdd_dist.storage import FolderStore, MemoryStore
+from fcdd_dist.storage import FolderStore, MemoryStore, exists
 from fcdd_dist.storage.lease import LEASE
 from tests.support.ilsvrc import write_synset_tars
 
@@ -180,15 +182,105 @@ def test_killed_anywhere_and_started_again(raw, written):
 def test_a_data_set_is_never_changed(raw):
     store, _ = write(raw)
     before = contents(store)
-    with pytest.raises(Conflict, match="is a data set already"):
-        write(raw, store)
-    with pytest.raises(Conflict, match="is a data set already"):
+    with pytest.raises(Conflict, match=r"is a data set already, made from something else \(source: null given"):
         shard_exposure("folder", str(raw / "outliers"), store.at("exposure"), form=FORM)
     store.delete("manifest.json")
     with pytest.raises(Conflict, match=r"exposure is a data set already: leave --exposure away to use it"):
         write(raw, store)
     del before["manifest.json"]
     assert contents(store) == before
+
+
+def test_a_finished_one_has_nothing_left_to_do(raw, written, tmp_path):
+    store, manifest = FolderStore(tmp_path / "data"), written[1]
+    for key, data in contents(written[0]).items():
+        store.write(key, data)
+    said = []
+    assert write(raw, store, say=said.append, allow_bad=0) == (store, manifest)
+    assert said == [f"{store.url} is finished; nothing to do"]
+    assert contents(store) == contents(written[0])
+
+
+@pytest.mark.parametrize(("change", "difference"), [
+    ({"form": Form.parse("png-15-rgb")}, r'\(form: "png-15-rgb" given, "png-16-rgb" there\)'),
+    ({"exclude": ["n02"]}, r'exposure.excluded: \["n02"\] given, \[\] there; exposure.classes: 2 given, 3 there'),
+    ({"classes": ["good", "crack"]}, r'classes.other: null given, "Other" there'),
+    ({"exposure": "RAW/outliers/n01"}, r'exposure.source: "RAW/outliers/n01" given, "RAW/outliers" there'),
+])
+def test_a_finished_one_of_other_settings_is_refused(raw, written, change, difference):
+    store, _ = written
+    before = contents(store)
+    change = {name: value.replace("RAW", str(raw)) if name == "exposure" else value for name, value in change.items()}
+    with pytest.raises(Conflict, match=f"made from something else .*{difference.replace('RAW', str(raw))}"):
+        write(raw, store, **change)
+    assert contents(store) == before
+
+
+def test_a_finished_one_that_can_not_be_vouched_for_is_refused(mine):
+    store, manifest = write(mine)
+    (mine / "raw/train/good/000.png").rename(mine / "000.png")
+    with pytest.raises(Conflict, match=r"made from something else \(images.train: 139 given, 140 there\)"):
+        write(mine, store)
+    (mine / "000.png").rename(mine / "raw/train/good/000.png")
+    whole = contents(store)
+
+    def refused(key, data, reason):
+        store.delete(key)
+        if data is not None:
+            store.write(key, data)
+        with pytest.raises(BadInput, match=reason):
+            write(mine, store)
+        store.write(key, whole[key])
+
+    refused("train/good/000000.tar", None, r"but its train/good/000000.tar is gone or has another size")
+    refused("exposure/train/exposure/000000.tar", b"x", r"exposure is a data set already, but its train/exposure/0000")
+    refused("exposure/manifest.json", None, "whose exposure set, memory:/exposure, is gone")
+    refused("manifest.json", whole["manifest.json"][:-1], "manifest.json is damaged")
+    older = manifest.model_copy(update={"made_from": None})
+    assert older.id == manifest.id
+    text = json.dumps({name: value for name, value in json.loads(older.to_json()).items() if name != "made_from"})
+    refused("manifest.json", text.encode(), r"of an older version, which didn't note what it was made from")
+    assert write(mine, store) == (store, manifest)
+
+
+def test_other_files_are_not_mixed_with(raw, tmp_path):
+    store = FolderStore(tmp_path)
+    for key in (".DS_Store", "lease.json", "lease/000001.json", "unfinished/spill/000000.bin"):
+        store.write(key, b"")
+    store.write("notes.txt", b"mine")
+    before = contents(store)
+    with pytest.raises(Conflict, match=rf"{tmp_path} holds other files, such as notes.txt: choose another place"):
+        write(raw, store)
+    assert contents(store) == before
+
+
+def test_what_is_refused_leaves_nothing(raw, tmp_path):
+    """Also where it is refused by the runner, when the plan stands; and then another command may be given."""
+    def unreachable(plan, tasks, out):
+        assert exists(out, PLAN)
+        raise NotBegun("the node 7 does not see it")
+
+    store = FolderStore(tmp_path / "a/data")
+    with pytest.raises(BadInput, match=r"^the node 7"):
+        write(raw, store, runner=unreachable)
+    assert list(tmp_path.iterdir()) == []
+    store.root.mkdir(parents=True)
+    with pytest.raises(BadInput, match=r"^the node 7"):
+        write(raw, store, runner=unreachable)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "a", tmp_path / "a/data"], "a folder of the user's"
+    with pytest.raises(Killed):
+        write(raw, store, runner=dying)
+    with pytest.raises(BadInput, match=r"^the node 7"):
+        write(raw, store, runner=unreachable)
+    assert exists(store, PLAN), "another's beginning"
+
+
+def dying(plan, tasks, out):
+    raise Killed
+
+
+class Killed(Exception):
+    pass
 
 
 def test_resharding_keeps_the_holdout_and_the_content(mine, written, monkeypatch):
@@ -236,7 +328,8 @@ def test_exposure_is_shuffled_over_its_classes_and_leaves_out_what_it_shall(raw)
     assert keys == [f"exposure-{number:08d}" for number in range(40)]
     with pytest.raises(BadInput, match=r"no class 'n04'.*it has: n01, n02, n03"):
         shard_exposure("folder", str(raw / "outliers"), MemoryStore(), exclude=["n04"], form=FORM)
-    with pytest.raises(BadInput, match="besides the excluded"):
+    with pytest.raises(BadInput, match=r"no exposure images besides those of n01, n02, n03, which are left out: give "
+                                       r"others, or leave out less \(--exclude A,B, or a list: imagenet1k, .*, none"):
         shard_exposure("folder", str(raw / "outliers"), MemoryStore(), exclude=["n01", "n02", "n03"], form=FORM)
 
 
@@ -281,6 +374,10 @@ def test_chosen_classes_and_those_that_are_not_there(raw):
         write(raw, classes=["goof"])
     with pytest.raises(BadInput, match="has no train images of crack"):
         write(raw, classes=["crack"])
+    for names, said in ((["good", "good"], "class good is named twice"),
+                        (["Other", "other"], "class other is named twice: as Other and as other")):
+        with pytest.raises(BadInput, match=f"{said}$"):
+            write(raw, classes=names)
 
 
 def test_own_images_need_exposure(raw):

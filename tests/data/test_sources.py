@@ -141,7 +141,7 @@ def test_loose_and_nested_exposure_images(tmp_path, fill_folder):
 
 
 def test_what_is_not_there(tmp_path):
-    with pytest.raises(NotFound, match="there is no folder"):
+    with pytest.raises(NotFound, match=r"there is no file or folder .*/none$"):
         open_source(str(tmp_path / "none"), "fmnist")
     with pytest.raises(BadInput, match="looked for: train-images-idx3-ubyte"):
         open_source(str(tmp_path), "fmnist")

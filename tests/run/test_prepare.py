@@ -52,7 +52,8 @@ def test_a_class_may_be_given_by_id_or_name_and_the_form_is_that_of_the_data(dat
 
 
 def test_an_unknown_class(data):
-    refused(job(data, "digit 33"), r"no class 'digit 33' \(did you mean 'digit 3'\?\); there are: 0, 1, 2,")
+    refused(job(data, "digit 33"),
+            r"no class 'digit 33' \(did you mean 'digit 3'\?\); there are: digit 0 \(0\), digit 1 \(1\), ")
 
 
 def test_an_unknown_recipe(data):

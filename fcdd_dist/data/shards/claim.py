@@ -15,7 +15,7 @@ from functools import partial
 from typing import get_args
 
 from ...errors import Conflict, Damaged, FcddError, NotFound
-from ...storage import Store, exists
+from ...storage import Store
 from ...storage.lease import LEASE, Lease
 from ...threads import ahead
 from ..manifest import CLASS_ID, MANIFEST, Manifest, Split
@@ -120,9 +120,3 @@ def is_shard(store: Store, key: str) -> bool | None:
     member = rf"{re.escape(key.split('/')[-2])}-\d{{8,}}\.(?:png|jpg|json)"
     return ((first.mtime, first.mode, first.uname, first.gname) == (0, 0o444, "", "")
             and re.fullmatch(member, first.name) is not None)
-
-
-def refuse_standing(store: Store) -> None:
-    """Raises Conflict where ``store`` is a data set."""
-    if exists(store, MANIFEST):
-        raise Conflict(f"{store.url} is a data set already: choose another place, or delete it first")

@@ -70,6 +70,21 @@ class Plan(Value):
                     "classes": list(dict.fromkeys(name for spill in exposure.spills for name, _, _ in spill))}}
 
     @cached_property
+    def made_from(self) -> dict[str, Any]:
+        """What the manifests keep, to tell later whether the same is asked for: settings and numbers of images.
+
+        Versions stand in the manifest already. Of the exposure's classes, which may be 20,000, it is their number and
+        a hash.
+        """
+        nominal, exposure = self.nominal, self.exposure
+        kept = {name: value for name, value in self.settings.items() if name != "versions"}
+        if exposure:
+            classes = kept["exposure"]["classes"]
+            kept["exposure"] = {**kept["exposure"], "classes": len(classes), "names": identity(classes),
+                                "images": exposure.about}
+        return {**kept, "images": nominal and nominal.about}
+
+    @cached_property
     def id(self) -> str:
         """Stands for the settings."""
         return identity(self.settings)

@@ -20,13 +20,15 @@ from ...storage import FolderStore, Store, exists
 from ...words import amount
 from ..manifest import EXPOSURE, MANIFEST, ClassName, LeftOut, Manifest, Part, Statistics, load_manifest
 from ..sources import TRAIN_AND_TEST
-from .claim import Claim, refuse_standing, sizes
+from .claim import Claim, sizes
 from .plan import Plan, expected_bytes
 from .progress import Progress
 from .spool import exposure_target
+from .standing import finished
 from .tasks import (
     GatherTask,
     NominalTask,
+    NotBegun,
     Runner,
     Session,
     Slice,
@@ -57,26 +59,29 @@ R = TypeVar("R", NominalRecord, SpillRecord, GatherRecord)
 class Sharding:
     """One sharding on its way through its rounds."""
 
-    def __init__(self, plan: Plan, out: Store, allow_bad: int | None, session: Session, progress: Say | None,
+    def __init__(self, plan: Plan, out: Store, allow_bad: int | None, session: Session, say: Say, live: Say,
                  runner: Runner) -> None:
         self._plan, self._out, self._allow_bad, self._session = plan, out, allow_bad, session
-        self._say, self._runner = progress or _silent, runner
+        self._say, self._live, self._runner = say, live, runner
+        self._made_from = plan.made_from  # of the images that are there now; one that goes on has the plan of then
         self._beside = out.at(EXPOSURE) if plan.nominal and plan.exposure else None
 
     def run(self) -> Manifest:
         out = self._out
         if standing_plan(out) is None:
+            if (manifest := finished(out, self._plan)) is not None:
+                return self._nothing_to_do(manifest)
             _check_room(out, self._plan)
         with ExitStack() as stack:
-            claim = stack.enter_context(Claim(out, self._say))
-            inner = stack.enter_context(Claim(self._beside, self._say)) if self._beside else None
+            claim = self._claim(out, stack)
+            inner = self._claim(self._beside, stack) if self._beside else None
             self._claims = {NominalRecord: claim, GatherRecord: inner or claim}
             self._goes_on = (standing := standing_plan(out)) is not None
-            if exists(out, MANIFEST):
-                if standing and standing.settings == self._plan.settings:  # killed while it tidied up
-                    tidy(out)
-                    return load_manifest(out)
-                refuse_standing(out)
+            if standing and standing.settings == self._plan.settings and exists(out, MANIFEST):
+                tidy(out)  # it was killed while it did
+                return self._nothing_to_do(load_manifest(out))
+            if (manifest := finished(out, self._plan)) is not None:  # by whoever was waited for
+                return self._nothing_to_do(manifest)
             if not self._goes_on:
                 if inner and exists(self._beside, MANIFEST):
                     raise Conflict(f"{self._beside.url} is a data set already: leave --exposure away to use it, or "
@@ -85,7 +90,7 @@ class Sharding:
                     one.clear()
                 tidy(out)  # what a process that was held up for long may have left
             plan = self._plan = begin(out, self._plan)
-            self._progress = Progress(plan, self._say)
+            self._progress = Progress(plan, self._live)
             if self._goes_on:
                 self._say("going on with what is there")
             nominal = self._nominal() if plan.nominal else None
@@ -96,6 +101,14 @@ class Sharding:
                 manifest = claim.commit(nominal)
             tidy(out)
             return manifest
+
+    def _claim(self, store: Store, stack: ExitStack) -> Claim:
+        stack.enter_context(store.without_traces())
+        return stack.enter_context(Claim(store, self._say))
+
+    def _nothing_to_do(self, manifest: Manifest) -> Manifest:
+        self._say(f"{self._out.url} is finished; nothing to do")
+        return manifest
 
     def _nominal(self) -> Manifest:
         plan, nominal, session = self._plan, self._plan.nominal, self._session
@@ -115,7 +128,7 @@ class Sharding:
         splits = {split: {name: record.parts[split] for name, record in present.items() if split in record.parts}
                   for split in ("train", "holdout", "test")}
         return Manifest(
-            kind="nominal", recipe=plan.recipe, form=plan.form, versions=plan.versions,
+            kind="nominal", recipe=plan.recipe, form=plan.form, versions=plan.versions, made_from=self._made_from,
             content=add_contents(record.content for record in records.values()),
             classes=tuple(ClassName(id=class_id, name=nominal.classes[class_id]) for class_id in present),
             splits={split: parts for split, parts in splits.items() if parts},
@@ -153,9 +166,9 @@ class Sharding:
         splits = {split: _joined([record.parts[split] for record in ordered if split in record.parts])
                   for split in ("train", "holdout")}
         return Manifest(
-            kind="exposure", recipe=plan.recipe, form=plan.form, versions=plan.versions, excluded=exposure.excluded,
-            content=add_contents(record.content for record in ordered), left_out=spills.left_out,
-            classes=(ClassName(id=EXPOSURE, name=EXPOSURE),),
+            kind="exposure", recipe=plan.recipe, form=plan.form, versions=plan.versions, made_from=self._made_from,
+            excluded=exposure.excluded, content=add_contents(record.content for record in ordered),
+            left_out=spills.left_out, classes=(ClassName(id=EXPOSURE, name=EXPOSURE),),
             splits={split: {EXPOSURE: part} for split, part in splits.items() if part})
 
     def _round(self, kind: type[R], tasks: Callable[[], Iterator[Task]], take: Callable[[Task, R], None],
@@ -175,11 +188,16 @@ class Sharding:
             if task.name in standing:
                 accept(task, standing[task.name])
         done = standing.keys()
-        for result in self._runner(self._plan, (task for task in tasks() if task.name not in done), self._out):
-            self._claims[NominalRecord].check()
-            if result is not None:
-                self._progress.add(*result)
-                accept(*result)
+        try:
+            for result in self._runner(self._plan, (task for task in tasks() if task.name not in done), self._out):
+                self._claims[NominalRecord].check()
+                if result is not None:
+                    self._progress.add(*result)
+                    accept(*result)
+        except NotBegun:
+            if not self._goes_on:
+                tidy(self._out)  # so that another command may be given
+            raise
 
     def _standing(self, kind: type[R], tasks: Callable[[], Iterator[Task]], allowances: tuple[Allowance, ...]
                   ) -> dict[str, R]:
@@ -263,7 +281,3 @@ def _joined(parts: list[Part]) -> Part | None:
     for part in parts[1:]:
         statistics = statistics.merge(part.statistics)
     return Part(shards=tuple(shard for part in parts for shard in part.shards), statistics=statistics)
-
-
-def _silent(line: str) -> None:
-    pass

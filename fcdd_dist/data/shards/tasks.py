@@ -41,6 +41,10 @@ Slice = tuple[int, int, int, int]  # of a spill, what is of a bucket: its number
 _AHEAD_BYTES = 64 << 20  # of slices that are read before they are needed
 
 
+class NotBegun(BadInput):
+    """A runner can't begin: no task was given to anybody."""
+
+
 class Session(Value):
     """What a call of ``shard`` tells its tasks, and nothing that they write depends on."""
 

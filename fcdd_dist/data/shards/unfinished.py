@@ -134,17 +134,20 @@ def begin(store: Store, plan: Plan) -> Plan:
             raise Conflict(f"another process has begun to write {store.url}: shard again, one at a time")
         return plan
     if there.settings != plan.settings:
-        shown = differences(there, plan)
-        more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
-        raise Conflict(f"{store.url} holds the beginning of another sharding ({'; '.join(shown[:_SHOWN])}{more}): give "
-                       f"the same command as then, choose another place, or delete it")
+        shown = [f"{name}: {old} -> {new}" for name, old, new in different(there.settings, plan.settings)]
+        raise Conflict(f"{store.url} holds the beginning of another sharding ({listed(shown)}): give the same command "
+                       f"as then, choose another place, or delete it")
     return there
 
 
-def differences(theirs: Plan, ours: Plan) -> list[str]:
-    """``what: theirs -> ours`` for each setting in which they differ."""
-    return [f"{'.'.join(path)}: {_short(old)} -> {_short(new)}"
-            for path, old, new in _differing(theirs.settings, ours.settings, ())]
+def different(theirs: dict[str, Any], ours: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Name, their value and ours, for a person, of each setting in which they differ."""
+    return [(".".join(path), _short(old), _short(new)) for path, old, new in _differing(theirs, ours, ())]
+
+
+def listed(differences: list[str]) -> str:
+    more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+    return "; ".join(differences[:_SHOWN]) + more
 
 
 def tidy(store: Store) -> None:
@@ -167,4 +170,4 @@ def _differing(old: object, new: object, path: tuple[str, ...]) -> Iterable[tupl
 
 def _short(value: object) -> str:
     text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= 60 or isinstance(value, str) else f"{text[:57]}..."  # paths differ at their ends

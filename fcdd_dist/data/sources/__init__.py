@@ -101,7 +101,7 @@ def _open(path: str, recipe_name: str, layouts: Mapping[str, Layout], known: Map
         folder = fetch(folder, recipe_name, exposure=exposure)
         return next(layout.open(folder, known) for layout in layouts.values() if layout.detect(folder))
     if not folder.exists():
-        raise NotFound(f"there is no folder {folder}")
+        raise NotFound(f"there is no file or folder {folder}")
     what = "exposure images" if exposure else f"images for recipe {recipe_name!r}"
     raise BadInput(f"{folder} has no {what}; looked for: "
                    f"{'; '.join(layout.looked_for for layout in layouts.values())}")

@@ -21,7 +21,7 @@ from ...recipes.imagenet1k import names as imagenet1k
 from .archive import Region, images, refuse_truncated, tars_in, whole
 from .classes_in_tars import Tars
 from .folders import Folders, find_images, folders_in, has_images, names_in, printable, read_file, refuse_loose
-from .labels import LOOKED_FOR, Labels, find_labels
+from .labels import Labels, find_labels, looked_for
 from .source import Files, FileSource, RawSplit, is_wnid, name_classes
 
 TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
@@ -53,10 +53,10 @@ def open_ilsvrc(path: Path, known: Mapping[str, str]) -> FileSource:
         names |= {wnid: wnid for wnid in labels.wnids if wnid not in names}
         splits["test"] = _Labelled(heap, labels)
     elif heap is not None and test is None and (known or not splits):
-        raise BadInput(f"{heap.where} needs labels, and there are none; looked for {LOOKED_FOR}, in "
-                       f"{' and '.join(map(str, _places(path)))}")
+        raise BadInput(f"{heap.where} needs labels, and there are none; looked for {looked_for(_places(path))}")
     shown = {**names, **imagenet1k(), **known}
-    return FileSource(str(path), {class_id: shown[class_id] for class_id in sorted(names)}, splits)
+    notes = (f"labels from {labels.where}",) if labels else ()
+    return FileSource(str(path), {class_id: shown[class_id] for class_id in sorted(names)}, splits, notes)
 
 
 @dataclass(frozen=True)

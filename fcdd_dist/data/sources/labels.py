@@ -30,8 +30,8 @@ _TRUTH, _META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 _KAGGLE = "LOC_val_solution.csv"
 _LINES = "imagenet_2012_validation_synset_labels.txt"
 _MOST = 64 << 20  # bytes of a file of labels
-LOOKED_FOR = (f"{_KIT}.tar.gz (or its {_TRUTH} and {_META}), {_KAGGLE}, {_LINES}, or a csv with 'val' in its name and "
-              f"rows 'file,WordNet id'")
+_LOOKED_FOR = (f"{_KIT}.tar.gz (or its {_TRUTH} and {_META}), {_KAGGLE}, {_LINES}, or a csv with 'val' in its name and "
+               f"rows 'file,WordNet id'")
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,13 @@ def find_labels(places: Sequence[Path], real: Iterable[str]) -> Labels | None:
                                f"none of the training images")
             return labels
     return None
+
+
+def looked_for(places: Sequence[Path]) -> str:
+    """What ``find_labels`` looks for, and where, for a message."""
+    above = [str(place) for place in _above(places) if place not in places]
+    return (f"{_LOOKED_FOR}, in {' and '.join(map(str, places))}"
+            + (f"; and for {_KAGGLE} in {' and '.join(above)}, too" if above else ""))
 
 
 def _above(places: Sequence[Path]) -> list[Path]:

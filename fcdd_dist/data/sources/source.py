@@ -35,6 +35,7 @@ class Source(Protocol):
 
     where: str  # for messages
     classes: Mapping[str, str]  # id -> display name, in the canonical order
+    notes: tuple[str, ...]  # lines for a person: what was found elsewhere than he may think
 
     def items(self, split: RawSplit, class_id: str) -> Iterator[Item]:
         """The images of a class, by name; none where the class lacks the split. Nothing is decoded.
@@ -67,8 +68,9 @@ class Files(Protocol):
 class FileSource:
     """Images in files or archives. Held are the classes and where they lie; files are listed class by class."""
 
-    def __init__(self, where: str, classes: Mapping[str, str], splits: Mapping[RawSplit, Files]) -> None:
-        self.where, self.classes = where, dict(classes)
+    def __init__(self, where: str, classes: Mapping[str, str], splits: Mapping[RawSplit, Files],
+                 notes: tuple[str, ...] = ()) -> None:
+        self.where, self.classes, self.notes = where, dict(classes), notes
         self._splits = splits
 
     def items(self, split: RawSplit, class_id: str) -> Iterator[Item]:
@@ -85,6 +87,8 @@ class FileSource:
 
 class ArraySource:
     """Images that are already pixels: idx files, the batches of CIFAR, the bundled digits."""
+
+    notes = ()
 
     def __init__(self, where: str, classes: Mapping[str, str],
                  arrays: Mapping[RawSplit, tuple[np.ndarray, np.ndarray]], names: Mapping[RawSplit, str]) -> None:
