@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 FOLDER = "checkpoints"
 SCHEMA = 1
 RECORD, DETECTOR, OPTIMIZER = "checkpoint.json", "detector.safetensors", "optimizer.safetensors"
+_LOOKED_AT = 2_000  # keys of a folder that holds no checkpoint, for runs to name; a bucket may hold millions
 _NAME = re.compile(r"epoch-(\d{6})(?:-step-(\d{6}))?")
 
 
@@ -201,21 +203,18 @@ def locate(url: str) -> Store:
 
     Raises BadInput where there is none.
     """
-    from .sweep.value import SWEEP, TRIALS
-
     store = open_store(url)
     if exists(store, RECORD):
         return store
     if names(store):
         return of_run(store, "last")
-    if exists(store, SWEEP):
-        some = next((entry.key for entry in store.list(f"{TRIALS}/") if entry.key.endswith(f"/{RECORD}")), None)
-        advice = f"give one of them, such as {url}/{some.partition(f'/{FOLDER}/')[0]}" if some else \
-            "none of them has a checkpoint yet"
-        raise NotFound(f"{url} is a sweep, whose runs are in {TRIALS}/: {advice}")
     parent, _, which = absolute(url).rpartition("/")
     if which in ("last", "best") and names(open_store(parent)):
         return of_run(open_store(parent), which)
+    below = next((key for entry in islice(store.list(), _LOOKED_AT) if (key := entry.key).endswith(f"/{RECORD}")), None)
+    if below is not None:
+        some = below.partition(f"/{FOLDER}/")[0]
+        raise NotFound(f"{url} holds runs and is none: give one of them, such as {url}/{some}")
     raise NotFound(f"{url} holds no checkpoint: give a run, RUN/best, RUN/last, or a folder in RUN/{FOLDER}/")
 
 

@@ -15,7 +15,7 @@ from ..sweep.rendering import search_line
 from ..sweep.table import table
 from ..sweep.value import Sweep
 from ..training.estimate import Pace, pace
-from ..words import duration
+from ..words import counted, duration
 from . import local
 from .placement import Placement, cores, local_gpus
 from .slots import TrialPlacement, trials_at_once
@@ -101,17 +101,13 @@ def _how_long(sweep: Sweep, data: Manifest, left: Progress, measured: Pace | Non
     if not left.trainings_left:
         return "nothing is left to do"
     if measured is None or total is None:
-        return (f"{left.epochs_left:,} epochs to go; for {_WAIT_S:.0f} s the cluster had no place free for a trial, to "
-                f"measure a step in")
+        return (f"{counted(left.epochs_left, 'epoch')} to go; for {_WAIT_S:.0f} s the cluster had no place free for a "
+                f"trial, to measure a step in")
     steps = forecast.steps_an_epoch(sweep, data)
-    return (f"about {duration(total)}: {left.epochs_left:,} epochs to go of {steps:,.0f} steps of "
-            f"{1000 * measured.step:,.1f} ms, {_count(left.trainings_left, 'training')} to begin, "
-            f"{_count(left.tests_left, 'test')} of {forecast.test_images(data):,} images, and "
+    return (f"about {duration(total)}: {counted(left.epochs_left, 'epoch')} to go of {steps:,.0f} steps of "
+            f"{1000 * measured.step:,.1f} ms, {counted(left.trainings_left, 'training')} to begin, "
+            f"{counted(left.tests_left, 'test')} of {forecast.test_images(data):,} images, and "
             f"{forecast.START_S:.0f} s to start")
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _crowded(cpus: int) -> str:

@@ -19,6 +19,7 @@ from ..run import STOP, Job, Prepared, check, claim, prepare
 from ..storage import FolderStore, Store, open_store, probe
 from ..storage.lease import Lease
 from ..training.progress import Follower
+from ..words import counted
 from ..world import World
 from . import local
 from .board import FOLDER as BOARD
@@ -73,7 +74,7 @@ def train(job: Job, placement: Placement, address: str | None, say: Say, live: S
 
 def _finished(prepared: Prepared, say: Say) -> dict:
     result = prepared.result
-    say(f"run {prepared.job.run} is finished: {result['epochs']} epochs; nothing to do")
+    say(f"run {prepared.job.run} is finished: {counted(result['epochs'], 'epoch')}; nothing to do")
     return result
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from ..words import counted
 from .plan import signed
 from .space import shown
 
@@ -69,7 +70,7 @@ def search_line(search: Mapping[str, Any]) -> str:
         return (f"selected setting {best['number']} of {len(settings)} by {_by(search, best)}, never by test: "
                 f"{shown(best['settings'])}")
     counts = Counter((row["state"], row["epochs"]) for row in settings)
-    states = ", ".join(f"{counts[state, epochs]} {state}{f' after {_epochs(epochs)}' if epochs else ''}"
+    states = ", ".join(f"{counts[state, epochs]} {state}" + (f" after {counted(epochs, 'epoch')}" if epochs else "")
                        for state, epochs in sorted(counts))
     known = [row for row in settings if row["figure"] is not None]
     leads = min(known, default=None, key=lambda row: (-row["epochs"], signed(row["figure"], search["select"])))
@@ -122,11 +123,7 @@ def _search_lines(search: Mapping[str, Any] | None) -> list[str]:
 
 
 def _by(search: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    return f"{search['select'].replace('_', ' ')} {row['figure']:.4g} after {_epochs(row['epochs'])}"
-
-
-def _epochs(count: int) -> str:
-    return f"{count} epoch{'s' * (count != 1)}"
+    return f"{search['select'].replace('_', ' ')} {row['figure']:.4g} after {counted(row['epochs'], 'epoch')}"
 
 
 def _spread(mean: float | None, std: float | None) -> str:

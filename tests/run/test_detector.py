@@ -176,11 +176,11 @@ def test_last_best_and_a_folder_of_checkpoints(run, tmp_path):
 def test_a_sweep_names_one_of_its_runs(run, tmp_path):
     sweep = FolderStore(tmp_path / "sweep")
     sweep.write("sweep.json", b"{}")
-    with pytest.raises(NotFound, match="is a sweep, whose runs are in trials/: none of them has a checkpoint yet"):
+    with pytest.raises(NotFound, match="holds no checkpoint"):
         Detector.load(sweep.url)
     shutil.copytree(run, tmp_path / "sweep/trials/0-s0")
     Image.new("L", (9, 9)).save(tmp_path / "x.png")
-    with pytest.raises(NotFound, match=r"runs are in trials/: give one of them, such as .*/sweep/trials/0-s0$"):
+    with pytest.raises(NotFound, match=r"holds runs and is none: give one of them, such as .*/sweep/trials/0-s0$"):
         explain(sweep.url, [str(tmp_path / "x.png")], str(tmp_path / "out"))
 
 

@@ -53,7 +53,7 @@ def test_classes_are_given_by_id_or_name_or_all(data, wanted, found):
 
 
 @pytest.mark.parametrize(("wanted", "message"), [
-    (["coat", "bagg"], "there is no class 'bagg'.*bag.*there are: trouser, bag, coat, all-in-one"),
+    (["coat", "bagg"], r"there is no class 'bagg'.*bag.*there are: trouser, bag, coat, All \(all-in-one\)"),
     (["coat", "coat"], "--nominal names 'coat' twice"),
     (["coat", "Coat"], "--nominal names 'coat' and 'Coat', which is the same, twice"),
     (["all", "coat"], "there is no class 'all'"),
