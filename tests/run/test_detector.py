@@ -386,7 +386,7 @@ class TestInObjectStorage:
             ours, theirs = Detector.load(f"{run}{which}"), Detector.load(f"{there}/runs/zero{which}")
             assert ours.record == theirs.record
             assert ours.score([image]) == theirs.score([image])
-        with pytest.raises(NotFound, match=f"{there}/runs holds no checkpoint"):
+        with pytest.raises(NotFound, match=f"{there}/runs holds runs and is none: .* such as {there}/runs/zero$"):
             Detector.load(f"{there}/runs")
 
     def test_explain_and_where_it_goes(self, run, there, tmp_path, bucket):
