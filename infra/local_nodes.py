@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,11 +29,35 @@ _HEALTH = {"RAY_health_check_initial_delay_ms": "5000", "RAY_health_check_period
            "RAY_health_check_timeout_ms": "3000", "RAY_health_check_failure_threshold": "3"}
 
 
-class Nodes:
+class Nodes(ABC):
     """Of one cluster in the folder ``home``, whose token is ``home/token``. What goes wrong is an OSError."""
 
     address: str  # for drivers: host:port of the head
     dashboard: str  # for jobs: a URL
+
+    @abstractmethod
+    def start_head(self) -> None:
+        """Waits until it takes jobs, as ``start_worker`` until the head knows the worker."""
+
+    @abstractmethod
+    def start_worker(self, node: str) -> None:
+        """A new one, or one that was lost."""
+
+    @abstractmethod
+    def kill(self, node: str) -> None:
+        """At once and with all that it runs, like a machine that loses its power."""
+
+    @abstractmethod
+    def connect(self, node: str, yes: bool) -> None:
+        """Its cable to the network."""
+
+    @abstractmethod
+    def driver(self) -> tuple[list[str], dict[str, str]]:
+        """What goes before the command of a driver, and into its environment."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Stops all that is up, however far it came."""
 
     def __init__(self, home: Path, cpus: int) -> None:
         self.home, self.cpus, self.token = home, cpus, home / "token"
