@@ -17,6 +17,7 @@ def test_what_a_trial_says_is_told_when_it_says_it(monkeypatch, tmp_path):
 
     monkeypatch.setattr("ray.tune.report", told.append)
     monkeypatch.setattr(module, "_alone", alone)
+    monkeypatch.setattr(module, "expect_up", lambda: None)  # it holds for the process, which here has other tests
     monkeypatch.setattr(module, "write_hparams", lambda *what: None)
     job = Job(experiment=recipe("digits").experiment("0", 0), data="/data", exposure=None, run=str(tmp_path))
     module.trial({"job": job.to_json(), "workers": 1, "parameters": {}})
