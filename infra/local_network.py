@@ -1,7 +1,8 @@
 """A network on this machine that no other machine reaches: a namespace a node, all joined at one bridge.
 
-The machine itself has the bridge's address, so that its shells reach the nodes; nothing is forwarded. Needs root and
-the ``ip`` of iproute2, on Linux.
+The machine itself has the bridge's address, so that its shells reach the nodes. The nodes have no route to anything
+else: what comes from another machine gets no answer, even where this one forwards. Needs root and the ``ip`` of
+iproute2, on Linux.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from .space import shown
 
 _SHOWN = 6  # of what may be many
 
+
 def cells_csv(found: Mapping[str, Any]) -> bytes:
     """A line a cell; of a search with the setting, once one is selected, and what it was selected by."""
     text, search = io.StringIO(), found["search"]
