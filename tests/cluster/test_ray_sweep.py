@@ -194,7 +194,7 @@ def test_a_signal_leaves_all_committed_and_a_damaged_class_fails_alone(digits_da
     key = load_manifest(FolderStore(damaged)).part("train", "2").shards[0].key
     content = (damaged / key).read_bytes()
     (damaged / key).write_bytes(content[:700] + bytes([content[700] ^ 1]) + content[701:])
-    log, sweep, epochs = tmp_path / "log", tmp_path / "a", 250  # many times what passes between two trials' begins
+    log, sweep, epochs = tmp_path / "log", tmp_path / "a", 100  # many times what passes between two trials' begins
     arguments = command(str(damaged), str(tmp_path), "--epochs", str(epochs), nominal="0,1,2")
     with driver(arguments, log) as process:
         wait_until((sweep / TABLE).exists, log, process)
