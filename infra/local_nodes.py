@@ -48,6 +48,10 @@ class Nodes(ABC):
         """At once and with all that it runs, like a machine that loses its power."""
 
     @abstractmethod
+    def runs(self, node: str) -> bool:
+        """Whether its processes are there, whatever the head holds of it."""
+
+    @abstractmethod
     def connect(self, node: str, yes: bool) -> None:
         """Its cable to the network."""
 
@@ -77,6 +81,18 @@ class Nodes(ABC):
 
     def service(self, node: str) -> Service:
         return Service(f"local-cluster: {node}", self.home / node)
+
+    def forgotten(self, node: str) -> None:
+        """Waits until the head has noticed that the node is lost: what comes back is a new node to it."""
+        deadline = time.monotonic() + STARTS_WITHIN_S
+        while node in self.living():
+            if time.monotonic() > deadline:
+                raise OSError(f"the head still holds {node} for alive")
+            time.sleep(0.2)
+
+    def _lives(self, node: str) -> bool:
+        state = self.service(node).state()
+        return state is not None and alive(state)
 
     def _enter(self, node: str) -> list[str]:
         return []
@@ -108,6 +124,9 @@ class InNamespaces(Nodes):
 
     def kill(self, node: str) -> None:
         self.network.kill(node)
+
+    def runs(self, node: str) -> bool:
+        return self._lives(node)
 
     def connect(self, node: str, yes: bool) -> None:
         self.network.connect(_place(node), yes)
@@ -179,6 +198,11 @@ class OnLoopback(Nodes):
             raise OSError("without namespaces the head goes with all nodes: `down`")
         else:
             self._want(node, False)
+
+    def runs(self, node: str) -> bool:
+        if node in (HEAD, BUCKET):
+            return self._lives(node)
+        return node in (local_service.read(self.home / HEAD / "present.json") or [])
 
     def connect(self, node: str, yes: bool) -> None:
         raise OSError("without namespaces there are no cables")

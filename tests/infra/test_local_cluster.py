@@ -95,6 +95,8 @@ def test_nodes_with_networks_of_their_own(namespaces, cluster, tmp_path):
     trained = cluster("run", "--", *tool, *train)
     assert "2 epochs" in trained.stdout
     cluster("kill", "worker-1")
+    cluster("start", "worker-1")  # before the head has missed it
+    cluster("kill", "worker-1")
     cluster("cut", "worker-2")
     cluster.until(head="alive", worker_1="lost", worker_2="lost")
     assert "`start worker-2` brings it back" in cluster("join", "worker-2").stderr
